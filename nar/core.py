@@ -1,0 +1,385 @@
+"""What a decoder is: its state, its output, and what it needs of a model."""
+
+import abc
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+TARGET = "target"
+"""The role of the model that a decoder decodes; a model that is not a bundle plays it."""
+
+
+class NarError(ValueError):
+    """An error that a user can cause and mend; raised before any tracing."""
+
+
+class IncompatibleModel(NarError):
+    """A decoder needs something that the model does not have; the message names both sides."""
+
+
+def nearest(name: str, known: Iterable[str], most: int = 8) -> str:
+    """The known names as a list in words, those that look most like `name` first."""
+    like = {other: difflib.SequenceMatcher(None, name, other).ratio() for other in known}
+    best = sorted(like, key=lambda other: (-like[other], other))
+    return ", ".join(best[:most] + ["..."] * (len(best) > most)) or "none"
+
+
+# --------------------------------------------------------------------------------------- sources
+class Source(struct.PyTreeNode):
+    """A batch of inputs: sentences to translate, or prompts to continue.
+
+    Attributes:
+        tokens: `[batch, time]`, padded on the right.
+        length: `[batch]`, at least 1.
+        limit: `[batch]` or None: the most tokens to write for each row, at most the decoder's
+            `max_length`. With greedy's own lengths here, decoding runs with an *oracle length*.
+    """
+
+    tokens: Int[Array, "batch time"]
+    length: Int[Array, " batch"]
+    limit: Int[Array, " batch"] | None = None
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], *, pad: int = 0, width: int | None = None) -> Self:
+        """Pads rows of token ids on the right.
+
+        Args:
+            rows: token ids, each row at least one long.
+            pad: the id to pad with; never read.
+            width: padded width; the longest row's length by default.
+
+        Raises:
+            NarError: there are no rows, a row is empty, or a row is longer than `width`.
+        """
+        if not rows:
+            raise NarError("a batch of zero rows: a Source needs at least one")
+        length = np.array([len(row) for row in rows], np.int32)
+        if length.min() < 1:
+            raise NarError(f"row {int(length.argmin())} is empty: every source needs one token")
+        width = int(length.max()) if width is None else width
+        if length.max() > width:
+            raise NarError(
+                f"row {int(length.argmax())} has {length.max()} tokens: at most width={width} fit"
+            )
+        tokens = np.full((len(rows), width), pad, np.int32)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = row
+        return cls(jnp.asarray(tokens), jnp.asarray(length))
+
+
+# ---------------------------------------------------------------------------------------- models
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a model offers, known before tracing.
+
+    Attributes:
+        vocab_size: number of tokens.
+        eos: the token that ends an output.
+        pad: the token that fills unused places.
+        encoder: True: `begin` encodes the source; False: `begin` reads it as a prompt.
+        max_source: the longest source in tokens; None: no limit.
+        max_target: the longest output in tokens (prompt included, when there is no encoder);
+            None: no limit.
+        causal: `extend` predicts the next token.
+        bidirectional: `fill` was trained, so a canvas can be predicted at once.
+        draft_heads: number of heads that predict further ahead.
+        length_head: the model predicts the output's length.
+        mask: the token of a masked place on a canvas; None: there is none.
+    """
+
+    vocab_size: int
+    eos: int
+    pad: int
+    encoder: bool
+    max_source: int | None = None
+    max_target: int | None = None
+    causal: bool = True
+    bidirectional: bool = False
+    draft_heads: int = 0
+    length_head: bool = False
+    mask: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a decoder asks of the model in one role; the fields mean what they mean in `Spec`."""
+
+    causal: bool = False
+    bidirectional: bool = False
+    draft_heads: int = 0
+    length_head: bool = False
+    mask: bool = False
+
+    def unmet(self, spec: Spec) -> list[str]:
+        """The needs that `spec` does not meet, in words."""
+        lacking = []
+        if self.causal and not spec.causal:
+            lacking.append("a causal model (extend)")
+        if self.bidirectional and not spec.bidirectional:
+            lacking.append("a model trained to predict a canvas (fill)")
+        if self.draft_heads > spec.draft_heads:
+            lacking.append(f"{self.draft_heads} draft heads (the model has {spec.draft_heads})")
+        if self.length_head and not spec.length_head:
+            lacking.append("a length head")
+        if self.mask and spec.mask is None:
+            lacking.append("a mask token")
+        return lacking
+
+
+class Bundle(struct.PyTreeNode):
+    """Several models by role, where a decoder takes one: `Bundle.of(target=..., draft=...)`."""
+
+    models: dict[str, Any]
+
+    @classmethod
+    def of(cls, **models: Any) -> Self:
+        """A bundle; one model must be the target."""
+        if TARGET not in models:
+            raise NarError(f"a bundle needs the role {TARGET!r}; it was given {sorted(models)}")
+        return cls(models)
+
+
+def role(model: Any, name: str = TARGET) -> Any:
+    """The model that plays `name`: a bundle's member, or the model itself for the target."""
+    if isinstance(model, Bundle):
+        if name not in model.models:
+            raise IncompatibleModel(
+                f"the decoder needs a {name!r} model: the bundle has {sorted(model.models)}"
+            )
+        return model.models[name]
+    if name != TARGET:
+        raise IncompatibleModel(
+            f"the decoder needs a {name!r} model beside the target: pass Bundle.of(target=..., {name}=...)"
+        )
+    return model
+
+
+# ----------------------------------------------------------------------------------------- state
+class Stats(struct.PyTreeNode):
+    """What the field argues about, counted while decoding. `begin` is not counted: all need it.
+
+    Attributes:
+        calls: by role, sequential calls of that model (latency).
+        live: `[batch]`, calls of the target that a row needed: those made before it was done.
+        positions: by role, `[batch]`, positions scored for a row while it was live (compute).
+        accepted: `[most + 1]`, how many (call, live row) pairs accepted 0, 1, 2, ... tokens.
+    """
+
+    calls: dict[str, Int[Array, ""]]
+    live: Int[Array, " batch"]
+    positions: dict[str, Int[Array, " batch"]]
+    accepted: Int[Array, " most"]
+
+    @classmethod
+    def zero(cls, batch: int, most: int, roles: Sequence[str] = (TARGET,)) -> Self:
+        """Nothing counted yet; `most` is the largest number of tokens one call can accept."""
+        rows = jnp.zeros((batch,), jnp.int32)
+        return cls(
+            calls={name: jnp.zeros((), jnp.int32) for name in roles},
+            live=rows,
+            positions={name: rows for name in roles},
+            accepted=jnp.zeros((most + 1,), jnp.int32),
+        )
+
+    def count(
+        self,
+        live: Bool[Array, " batch"],
+        accepted: Int[Array, " batch"],
+        work: Mapping[str, tuple[Any, Any]],
+    ) -> Self:
+        """Counts one step: `work` is `{role: (sequential calls, positions a row)}`."""
+        on = live.astype(jnp.int32)
+        calls, positions = dict(self.calls), dict(self.positions)
+        for name, (times, scored) in work.items():
+            calls[name] = calls[name] + times
+            positions[name] = positions[name] + on * scored
+        return self.replace(
+            calls=calls,
+            live=self.live + on,
+            positions=positions,
+            accepted=self.accepted.at[accepted].add(on),
+        )
+
+
+class View(struct.PyTreeNode):
+    """What one step looked at, for pictures. Costs nothing in `decode`: no one reads it there.
+
+    Attributes:
+        tokens: `[batch, nodes]`, what was guessed at each node; -1 where nothing was.
+        position: `[batch, nodes]`, the place in the output that the node's guess would take;
+            -1 for the token that was already accepted.
+        accepted: `[batch, nodes]`, whether the step accepted the guess.
+        choices: `[batch, nodes, k]`, the model's k best tokens for the place *after* the node
+            (draft and verify), or for the node's own place (canvas).
+        logprobs: `[batch, nodes, k]`, their log-probabilities.
+    """
+
+    tokens: Int[Array, "batch nodes"]
+    position: Int[Array, "batch nodes"]
+    accepted: Bool[Array, "batch nodes"]
+    choices: Int[Array, "batch nodes k"]
+    logprobs: Float[Array, "batch nodes k"]
+
+
+class State(struct.PyTreeNode):
+    """The frame that every tool can read, and the decoder's private `carry`.
+
+    Attributes:
+        tokens: `[batch, time]`, the output so far; pad from `length` on.
+        length: `[batch]`, tokens written, EOS included.
+        done: `[batch]`.
+        stats: what was counted.
+        carry: what the next step needs, any pytree.
+        view: what the last step looked at; None in a loop's carry.
+    """
+
+    tokens: Int[Array, "batch time"]
+    length: Int[Array, " batch"]
+    done: Bool[Array, " batch"]
+    stats: Stats
+    carry: Any
+    view: View | None = None
+
+
+class Output(struct.PyTreeNode):
+    """What a decoder found.
+
+    Attributes:
+        tokens: `[batch, time]`, with EOS where it was reached; pad after the length.
+        length: `[batch]`, EOS included.
+        scores: `[batch]`, log-probability of the output as the decoder defines it, or None.
+        stats: what was counted.
+        nbest: for decoders that keep several: their own structure, or None.
+    """
+
+    tokens: Int[Array, "batch time"]
+    length: Int[Array, " batch"]
+    scores: Float[Array, " batch"] | None
+    stats: Stats
+    nbest: Any = None
+
+
+# --------------------------------------------------------------------------------------- decoders
+Lossless = Literal["greedy", "distribution", "no"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoder(abc.ABC):
+    """A decoding algorithm: its fields are its hyper-parameters; a static argument of jit.
+
+    Attributes:
+        max_length: the most tokens to write for a row, EOS included.
+    """
+
+    family: ClassVar[str] = ""
+    max_length: int = 128
+
+    def __post_init__(self):
+        at_least("max_length", self.max_length, 1)
+
+    @property
+    def needs(self) -> Mapping[str, Needs]:
+        """What is needed of the model in each role."""
+        return {TARGET: Needs(causal=True)}
+
+    @property
+    @abc.abstractmethod
+    def lossless(self) -> Lossless:
+        """Whether the output is greedy's, a sample of the model's distribution, or neither."""
+
+    @property
+    def max_steps(self) -> int:
+        """After so many steps every row is done, whatever the model says."""
+        return self.max_length
+
+    @abc.abstractmethod
+    def init(
+        self, model: Any, source: Source, *, key: Key[Array, ""] | Key[Array, " batch"]
+    ) -> State:
+        """Reads the source and sets up the state."""
+
+    @abc.abstractmethod
+    def step(self, model: Any, state: State) -> State:
+        """One parallel call of the model; only `view` changes its type, from None to a View."""
+
+    def finish(self, model: Any, state: State) -> Output:
+        """The output of a final state."""
+        return Output(state.tokens, state.length, None, state.stats)
+
+    def check(self, model: Any, source: Source) -> None:
+        """Raises, before tracing, when this decoder cannot decode `source` with `model`.
+
+        Raises:
+            IncompatibleModel: the model lacks what `needs` names.
+            NarError: the source does not fit the model or the decoder.
+        """
+        for name, needs in self.needs.items():
+            spec = role(model, name).spec
+            if lacking := needs.unmet(spec):
+                raise IncompatibleModel(
+                    f"{self!r} needs {' and '.join(lacking)} of its {name} model; the model offers {spec}"
+                )
+            check_room(source, spec, self.max_length)
+        check_source(source, self.max_length)
+
+
+def at_least(name: str, value: int, lowest: int) -> None:
+    """Raises a NarError unless `value` is an int of at least `lowest`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < lowest:
+        raise NarError(f"{name}={value!r}: it must be a whole number of at least {lowest}")
+
+
+def check_source(source: Source, max_length: int) -> None:
+    """Checks shapes, and where they are known (outside of jit) the values, of a source."""
+    if np.ndim(source.tokens) != 2 or 0 in np.shape(source.tokens):
+        raise NarError(
+            f"source.tokens has shape {np.shape(source.tokens)}: it must be [batch, time] with at "
+            "least one row and one token"
+        )
+    batch, time = source.tokens.shape
+    for name, value, most in (("length", source.length, time), ("limit", source.limit, max_length)):
+        if value is None:
+            continue
+        if np.shape(value) != (batch,):
+            raise NarError(f"source.{name} has shape {np.shape(value)}: it must be ({batch},)")
+        if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
+            continue
+        value = np.asarray(value)
+        if value.min() < 1 or value.max() > most:
+            row = int(np.flatnonzero((value < 1) | (value > most))[0])
+            raise NarError(f"source.{name}[{row}] is {value[row]}: it must be in 1..{most}")
+
+
+def check_room(source: Source, spec: Spec, max_length: int) -> None:
+    """Checks that the source and `max_length` new tokens fit the positions the model knows."""
+    time = source.tokens.shape[1]
+    if spec.max_source is not None and time > spec.max_source:
+        raise NarError(
+            f"the source has {time} positions: the model reads at most {spec.max_source}"
+        )
+    room = max_length if spec.encoder else time + max_length
+    if spec.max_target is not None and room > spec.max_target:
+        prompt = "" if spec.encoder else f" after a prompt of {time} positions"
+        raise NarError(
+            f"max_length={max_length}{prompt}: the model has {spec.max_target} positions, so at most "
+            f"{max(spec.max_target - (room - max_length), 0)} fit"
+        )
+
+
+def row_keys(key: Key[Array, "..."], batch: int) -> Key[Array, " batch"]:
+    """One random key a row, from one key or from `batch` of them.
+
+    Row i's key depends on `key` and i alone, so that a sample does not change with its neighbours.
+    """
+    if key.ndim == 1:
+        if key.shape != (batch,):
+            raise NarError(f"{key.shape[0]} keys for {batch} rows: pass one key, or one a row")
+        return key
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))

@@ -1,0 +1,89 @@
+"""Every decoder, by name, for the command line, the benchmark and the contract."""
+
+import dataclasses
+from typing import Any
+
+from nar.core import Decoder, NarError, nearest
+from nar.decoders.beam import Beam
+from nar.decoders.draft_verify import DraftVerify
+from nar.decoders.gauss_seidel_jacobi import GaussSeidelJacobi
+from nar.decoders.greedy import Greedy
+from nar.decoders.hybrid_jacobi import HybridJacobi
+from nar.decoders.jacobi import Jacobi
+from nar.decoders.sample import Sample
+
+__all__ = [
+    "DECODERS",
+    "Beam",
+    "DraftVerify",
+    "GaussSeidelJacobi",
+    "Greedy",
+    "HybridJacobi",
+    "Jacobi",
+    "Sample",
+    "make",
+    "register",
+]
+
+DECODERS: dict[str, type[Decoder]] = {}
+"""Registered decoders by name."""
+
+
+def register(name: str, decoder: type[Decoder]) -> type[Decoder]:
+    """Makes a decoder known under `name`; yours too.
+
+    Raises:
+        NarError: the name is taken by another class.
+    """
+    if DECODERS.setdefault(name, decoder) is not decoder:
+        raise NarError(f"the decoder {name!r} is already {DECODERS[name].__qualname__}")
+    return decoder
+
+
+register("greedy", Greedy)
+register("beam", Beam)
+register("sample", Sample)
+register("jacobi", Jacobi)
+register("gauss-seidel-jacobi", GaussSeidelJacobi)
+register("hybrid-jacobi", HybridJacobi)
+
+
+def make(description: str, **defaults: Any) -> Decoder:
+    """A decoder from text: `"jacobi"`, or with options `"jacobi:block=5,guess=source"`.
+
+    Args:
+        description: a registered name, and options as `name=value` with commas between.
+        **defaults: options used where the description does not set them.
+
+    Raises:
+        NarError: an unknown decoder or option (the valid ones are named, nearest first), or a
+            value that the option does not take.
+    """
+    name, _, options = description.strip().partition(":")
+    if name not in DECODERS:
+        raise NarError(f"there is no decoder {name!r}; there are {nearest(name, DECODERS)}")
+    cls, values = DECODERS[name], dict(defaults)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for option in filter(None, options.split(",")):
+        key, equals, value = (part.strip() for part in option.partition("="))
+        if not equals or key not in fields:
+            raise NarError(
+                f"{name} has no option {key!r}; it has {nearest(key, fields)}"
+                if equals
+                else f"{option!r} is no option: write name=value; {name} has {', '.join(fields)}"
+            )
+        values[key] = parse(value)
+    return cls(**values)
+
+
+def parse(value: str) -> bool | int | float | str | None:
+    """The value that a word on the command line stands for."""
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

@@ -1,0 +1,32 @@
+"""Hybrid Gauss-Seidel-Jacobi decoding (Santilli et al. 2023, algorithm 3)."""
+
+import dataclasses
+
+from nar.core import at_least
+from nar.decoders.fixed_point import FixedPointDecoder
+from nar.decoders.gauss_seidel_jacobi import at_most_length
+from nar.drafters.fixed_point import FixedPoint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HybridJacobi(FixedPointDecoder):
+    """Gauss-Seidel-Jacobi for the first positions, until EOS; what is left autoregressively.
+
+    Attributes:
+        block: positions a block; 3 to 5 in the paper.
+        parallel: how many positions are decoded in parallel, the paper's h; None: all.
+    """
+
+    block: int = 3
+    parallel: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_most_length(self.block, self.max_length)
+        if self.parallel is not None:
+            at_least("parallel", self.parallel, 0)
+
+    @property
+    def drafter(self):
+        """The iterate, in blocks that stand side by side, not guessed from `parallel` on."""
+        return FixedPoint(block=self.block, sliding=False, parallel=self.parallel, guess=self.guess)

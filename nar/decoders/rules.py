@@ -1,0 +1,156 @@
+"""Acceptance rules of draft and verify: what the model's distribution makes of a draft."""
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from nar.core import Lossless, NarError, at_least
+from nar.drafters.drafter import Draft
+from nar.ops import argmax, at_rows
+
+
+class Verdict(struct.PyTreeNode):
+    """What to write.
+
+    Attributes:
+        path: `[batch]`, the chosen row of `layout.paths`.
+        count: `[batch]`, how many tokens to write, 1 to depth + 1.
+        tokens: `[batch, depth + 1]`, these tokens.
+        best: `[batch, nodes]`, the model's own choice after every node.
+    """
+
+    path: Int[Array, " batch"]
+    count: Int[Array, " batch"]
+    tokens: Int[Array, "batch path"]
+    best: Int[Array, "batch nodes"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule(abc.ABC):
+    """Judges a draft by the model's logits."""
+
+    lossless: ClassVar[Lossless]
+
+    @abc.abstractmethod
+    def __call__(
+        self, logits: Float[Array, "batch nodes vocab"], draft: Draft, key: Key[Array, " batch"]
+    ) -> Verdict:
+        """The verdict. At least one token is written: the model's own."""
+
+
+def candidates(
+    draft: Draft,
+) -> tuple[Int[Array, "batch paths path"], Int[Array, "batch paths path"]]:
+    """Every candidate's nodes, and the tokens on them."""
+    batch = draft.tokens.shape[0]
+    paths = jnp.asarray(draft.layout.paths)
+    paths = jnp.broadcast_to(paths, (batch, *paths.shape[-2:]))
+    return paths, at_rows(draft.tokens, paths)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exact(Rule):
+    """Accepts the longest candidate that greedy decoding would have written (Stern et al. 2018)."""
+
+    lossless = "greedy"
+
+    def __call__(self, logits, draft, key):
+        """A guess is accepted if it is the model's choice after its parent."""
+        best = argmax(logits)
+        if draft.tokens.shape[1] == 1:
+            return Verdict(jnp.zeros_like(best[:, 0]), jnp.ones_like(best[:, 0]), best, best)
+        paths, said = candidates(draft)
+        told = at_rows(best, paths)
+        right = (said[..., 1:] == told[..., :-1]) & (paths[..., 1:] >= 0)
+        matched = jnp.cumprod(right, axis=-1).sum(-1)
+        path = argmax(matched)
+        return Verdict(path, at_rows(matched, path) + 1, at_rows(told, path), best)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling(Rule):
+    """Writes an exact sample of the model's distribution, whatever the draft.
+
+    Speculative sampling (Leviathan et al. 2023, algorithm 1): a guess x drawn from q is accepted
+    with probability min(1, p(x) / q(x)); after a rejection p becomes max(0, p - q), normalised, and
+    the next candidate is tried against it (SpecInfer; Miao et al. 2024, algorithm 2). A guess that
+    was not drawn has q(x) = 1.
+
+    Attributes:
+        temperature: divides the logits.
+        top_k: keep the k likeliest tokens; None: all.
+        top_p: keep the likeliest tokens whose probabilities reach p together; None: all.
+    """
+
+    lossless = "distribution"
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise NarError(
+                f"temperature={self.temperature}: it must be above 0 (Greedy is its limit)"
+            )
+        if self.top_k is not None:
+            at_least("top_k", self.top_k, 1)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise NarError(f"top_p={self.top_p}: it must be in (0, 1]")
+
+    def warp(self, logits: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
+        """Log-probabilities after temperature, top-k and top-p; -inf for what is cut."""
+        logits = logits / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = jax.lax.top_k(logits, self.top_k)[0][..., -1:]
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        logprobs = jax.nn.log_softmax(logits)
+        if self.top_p is not None and self.top_p < 1:
+            ordered = jnp.sort(jnp.exp(logprobs), axis=-1, descending=True)
+            before = jnp.cumsum(ordered, axis=-1) - ordered
+            least = jnp.min(jnp.where(before < self.top_p, ordered, jnp.inf), -1, keepdims=True)
+            logprobs = jax.nn.log_softmax(jnp.where(jnp.exp(logprobs) < least, -jnp.inf, logprobs))
+        return logprobs
+
+    def __call__(self, logits, draft, key):
+        """Walks down the candidates, token by token."""
+        probs = jnp.exp(self.warp(logits))
+        drawn = None if draft.logits is None else jax.nn.softmax(draft.logits)
+        paths, said = candidates(draft)
+        batch, count, width = paths.shape
+        going = jnp.ones((batch,), bool)
+        alive = jnp.ones((batch, count), bool)
+        node = path = written = jnp.zeros((batch,), jnp.int32)
+        tokens = []
+        for depth in range(width):
+            p, took, token = at_rows(probs, node), jnp.zeros((batch,), bool), node
+            here, last = jax.vmap(jax.random.split, out_axes=1)(fold(key, depth))
+            chosen = node
+            for c in range(count if depth + 1 < width else 0):
+                child, x = paths[:, c, depth + 1], said[:, c, depth + 1]
+                tried = (paths[:, :c, depth + 1] == child[:, None]) & alive[:, :c]
+                fresh = going & alive[:, c] & (child >= 0) & (x >= 0) & ~took & ~tried.any(-1)
+                q = jax.nn.one_hot(x, p.shape[-1]) if drawn is None else at_rows(drawn, child)
+                u = jax.vmap(jax.random.uniform)(fold(here, c))
+                accept = fresh & (u * at_rows(q, x) < at_rows(p, x))
+                rest = jnp.maximum(p - q, 0)
+                rest = rest / jnp.maximum(rest.sum(-1, keepdims=True), jnp.finfo(p.dtype).tiny)
+                p = jnp.where((fresh & ~accept)[:, None], rest, p)
+                took, token = took | accept, jnp.where(accept, x, token)
+                chosen, path = jnp.where(accept, child, chosen), jnp.where(accept, c, path)
+            own = jax.vmap(jax.random.categorical)(last, jnp.log(p))
+            tokens.append(jnp.where(took, token, own).astype(jnp.int32))
+            written = jnp.where(going, depth + 1, written)
+            if depth + 1 < width:
+                alive &= paths[:, :, depth + 1] == chosen[:, None]
+            going, node = going & took, chosen
+        return Verdict(path, written, jnp.stack(tokens, axis=1), argmax(logits))
+
+
+def fold(key: Key[Array, " batch"], data: int | Int[Array, " batch"]) -> Key[Array, " batch"]:
+    """Each row's key, folded with a number of its own or of all rows."""
+    return jax.vmap(jax.random.fold_in, (0, None if isinstance(data, int) else 0))(key, data)

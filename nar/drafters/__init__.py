@@ -1,0 +1,5 @@
+"""Who drafts: one file a drafter."""
+
+from nar.drafters.drafter import Draft, Drafter, Layout, Outcome
+
+__all__ = ["Draft", "Drafter", "Layout", "Outcome"]

@@ -1,0 +1,128 @@
+"""The three ways to run a decoder: `decode`, `trace` every step, `stream` steps as they come."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Int, Key
+
+from nar.core import Decoder, Output, Source, State, Stats, View
+
+
+def decode(
+    decoder: Decoder, model: Any, source: Source, *, key: Key[Array, "..."] | None = None
+) -> Output:
+    """Decodes a batch: one compiled program, without a round trip to the host.
+
+    Args:
+        decoder: the algorithm and its hyper-parameters.
+        model: one model, or a `Bundle` where the decoder needs several.
+        source: the batch.
+        key: one random key, or one a row; a fixed one by default.
+
+    Raises:
+        IncompatibleModel: the model lacks what the decoder needs; before tracing.
+        NarError: the source does not fit; before tracing.
+    """
+    decoder.check(model, source)
+    return _decode(decoder, model, source, _default(key))
+
+
+@functools.partial(jax.jit, static_argnames="decoder")
+def _decode(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]) -> Output:
+    def going(state: State):
+        return ~state.done.all()
+
+    def step(state: State):
+        return decoder.step(model, state).replace(view=None)
+
+    state = jax.lax.while_loop(going, step, decoder.init(model, source, key=key))
+    return decoder.finish(model, state)
+
+
+class Trace(struct.PyTreeNode):
+    """Every step of a decode, `[steps, batch, ...]`; rows stay as they are once they are done.
+
+    Attributes:
+        tokens: the output so far.
+        length: tokens written.
+        done: whether the row was done.
+        stats: what was counted.
+        view: what the step looked at.
+    """
+
+    tokens: Int[Array, "steps batch time"]
+    length: Int[Array, "steps batch"]
+    done: Bool[Array, "steps batch"]
+    stats: Stats
+    view: View | None
+
+
+def trace(
+    decoder: Decoder,
+    model: Any,
+    source: Source,
+    *,
+    key: Key[Array, "..."] | None = None,
+    steps: int | None = None,
+) -> tuple[Output, Trace]:
+    """Decodes as `decode` does and keeps every step, for pictures.
+
+    Args:
+        decoder: as in `decode`.
+        model: as in `decode`.
+        source: as in `decode`.
+        key: as in `decode`.
+        steps: how many steps to run; by default as many as the decoder can ever need.
+    """
+    decoder.check(model, source)
+    return _trace(decoder, model, source, _default(key), steps or decoder.max_steps)
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "steps"))
+def _trace(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."], steps: int):
+    def step(state: State, _):
+        state = decoder.step(model, state)
+        kept = Trace(state.tokens, state.length, state.done, state.stats, state.view)
+        return state.replace(view=None), kept
+
+    state = decoder.init(model, source, key=key)
+    state, steps_kept = jax.lax.scan(step, state, length=steps)
+    return decoder.finish(model, state), steps_kept
+
+
+def stream(
+    decoder: Decoder, model: Any, source: Source, *, key: Key[Array, "..."] | None = None
+) -> Iterator[State]:
+    """Decodes step by step from the host, with donated state: a state after each step.
+
+    A yielded state's arrays are given up to the next step: read or copy what you keep.
+
+    Args:
+        decoder: as in `decode`.
+        model: as in `decode`.
+        source: as in `decode`.
+        key: as in `decode`.
+    """
+    decoder.check(model, source)
+    state = _init(decoder, model, source, _default(key))
+    while not bool(jnp.all(state.done)):
+        state = _step(decoder, model, state)
+        yield state
+
+
+@functools.partial(jax.jit, static_argnames="decoder")
+def _init(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]) -> State:
+    return decoder.init(model, source, key=key)
+
+
+@functools.partial(jax.jit, static_argnames="decoder", donate_argnames="state")
+def _step(decoder: Decoder, model: Any, state: State) -> State:
+    return decoder.step(model, state).replace(view=None)
+
+
+def _default(key: Key[Array, "..."] | None) -> Key[Array, "..."]:
+    return jax.random.key(0) if key is None else key

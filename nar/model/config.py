@@ -1,0 +1,131 @@
+"""The shape of a transformer, as data."""
+
+import dataclasses
+from typing import Literal
+
+from nar.core import NarError, at_least
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """A transformer: encoder-decoder, or decoder-only when `encoder_layers` is 0.
+
+    The defaults are Vaswani et al. (2017) with norms before the sublayers. Other settings give the
+    layouts of Marian (post-norm, swish, logits bias), T5 (RMS norm, relative positions, unscaled
+    attention, no biases) and Llama and its relatives (rotary positions, gated swish, grouped
+    queries, QK-norm).
+
+    Attributes:
+        vocab_size: tokens, special ones included.
+        d_model: width of the residual stream.
+        d_ff: hidden width of the feed-forward layers.
+        heads: query heads.
+        kv_heads: key-value heads, a divisor of `heads`; None: as many as `heads`.
+        head_dim: width of a head; None: `d_model // heads`.
+        encoder_layers, decoder_layers: depths; 12-1 is as good as 6-6.
+        norm: layer norm (Ba et al. 2016) or RMS norm (Zhang & Sennrich 2019).
+        norm_position: "pre": x + f(norm(x)); "post": norm(x + f(x)).
+        final_norm: whether a norm follows the last layer; None: with "pre" only.
+        norm_eps: added to the variance.
+        qk_norm: an RMS norm of each query and key head (Henry et al. 2020; Qwen3).
+        activation: of the feed-forward layers.
+        gated: activation(gate(x)) * up(x) (Shazeer 2020).
+        qkv_bias, out_bias, ff_bias, logits_bias: which products add a bias.
+        positions: "sinusoidal" (sines, then cosines), "learned", "rotary" (Su et al. 2021),
+            "relative" (bucketed bias of T5; Raffel et al. 2020) or "none".
+        max_positions: of sinusoidal and learned positions; the limit of lengths for all.
+        rope_theta: base of the rotary wavelengths.
+        relative_buckets, relative_max_distance: of relative positions.
+        scale_attention: divide scores by sqrt(head_dim).
+        scale_embedding: multiply embeddings by sqrt(d_model).
+        logits_scale: multiplies the hidden states before the vocabulary (T5: d_model ** -0.5).
+        embeddings: "shared": source, target and output are one table; "tied": target and output
+            are, the source has its own; "separate": three tables.
+        source_vocab_size: None: `vocab_size`; only with embeddings that are not shared.
+        dropout: of embeddings, sublayer outputs and feed-forward activations; training only.
+        dtype: of activations; parameters stay float32 until `cast`.
+        pad, bos, eos, mask: token ids; `bos` starts the decoder of an encoder-decoder.
+    """
+
+    vocab_size: int
+    d_model: int = 256
+    d_ff: int = 1024
+    heads: int = 8
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    encoder_layers: int = 3
+    decoder_layers: int = 3
+    norm: Literal["layer", "rms"] = "layer"
+    norm_position: Literal["pre", "post"] = "pre"
+    final_norm: bool | None = None
+    norm_eps: float = 1e-6
+    qk_norm: bool = False
+    activation: Literal["relu", "gelu", "gelu_tanh", "swish"] = "relu"
+    gated: bool = False
+    qkv_bias: bool = True
+    out_bias: bool = True
+    ff_bias: bool = True
+    logits_bias: bool = False
+    positions: Literal["sinusoidal", "learned", "rotary", "relative", "none"] = "sinusoidal"
+    max_positions: int = 512
+    rope_theta: float = 10_000.0
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    scale_attention: bool = True
+    scale_embedding: bool = True
+    logits_scale: float = 1.0
+    embeddings: Literal["shared", "tied", "separate"] = "shared"
+    source_vocab_size: int | None = None
+    dropout: float = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    pad: int = 0
+    bos: int = 2
+    eos: int = 3
+    mask: int | None = None
+
+    def __post_init__(self):
+        for name in ("vocab_size", "d_model", "d_ff", "heads", "decoder_layers", "max_positions"):
+            at_least(name, getattr(self, name), 1)
+        at_least("encoder_layers", self.encoder_layers, 0)
+        for name in ("relative_buckets", "relative_max_distance"):
+            at_least(name, getattr(self, name), 4)
+        for name in ("kv_heads", "head_dim", "source_vocab_size"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        for field in dataclasses.fields(self):
+            choices = getattr(field.type, "__args__", ())
+            value = getattr(self, field.name)
+            if getattr(field.type, "__origin__", None) is Literal and value not in choices:
+                raise NarError(f"{field.name}={value!r}: it must be one of {', '.join(choices)}")
+        if self.head_dim is None and self.d_model % self.heads:
+            raise NarError(
+                f"d_model={self.d_model} is no multiple of heads={self.heads}: set head_dim, or "
+                "change one of them"
+            )
+        if self.heads % (self.kv_heads or self.heads):
+            raise NarError(f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}")
+        if self.positions == "rotary" and self.dim % 2:
+            raise NarError(f"rotary positions need an even head width; it is {self.dim}")
+        if not 0 <= self.dropout < 1:
+            raise NarError(f"dropout={self.dropout}: it must be in [0, 1)")
+        if self.source_vocab_size and self.embeddings == "shared":
+            raise NarError("source_vocab_size needs embeddings='tied' or 'separate', not 'shared'")
+        for name in ("pad", "bos", "eos", "mask"):
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < self.vocab_size:
+                raise NarError(f"{name}={token}: it must be in 0..{self.vocab_size - 1}")
+
+    @property
+    def dim(self) -> int:
+        """Width of a head."""
+        return self.head_dim or self.d_model // self.heads
+
+    @property
+    def groups(self) -> int:
+        """Key-value heads; each serves `heads // groups` query heads."""
+        return self.kv_heads or self.heads
+
+    @property
+    def norm_at_end(self) -> bool:
+        """Whether a norm follows the last layer."""
+        return self.norm_position == "pre" if self.final_norm is None else self.final_norm

@@ -1,0 +1,269 @@
+"""The shared transformer, and its verbs: begin, extend, fill, logits."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from nar.core import Source, Spec
+from nar.model.attention import CrossAttention, Heads, RelativeBias, SelfAttention, attend
+from nar.model.config import TransformerConfig
+from nar.model.context import Context, Fresh, Memory
+from nar.model.layers import Dropout, Embedding, FeedForward, Norm, linear
+from nar.model.positions import sinusoids
+
+Hidden = Float[Array, "batch time d"]
+
+
+class Block(nnx.Module):
+    """One layer: self-attention, attention to the source where there is one, feed-forward."""
+
+    def __init__(self, config: TransformerConfig, *, cross: bool, key: Key[Array, ""]):
+        c, keys = config, jax.random.split(key, 3)
+        self.pre = c.norm_position == "pre"
+        self.scale = c.dim**-0.5 if c.scale_attention else 1.0
+        self.attention = SelfAttention(c, key=keys[0])
+        self.attention_norm = Norm(c.d_model, c)
+        self.cross = CrossAttention(c, key=keys[1]) if cross else None
+        self.cross_norm = Norm(c.d_model, c) if cross else None
+        self.feed_forward = FeedForward(c, key=keys[2])
+        self.feed_forward_norm = Norm(c.d_model, c)
+
+    def __call__(
+        self,
+        x: Hidden,
+        position: Int[Array, "batch time"],
+        attention: Callable[[Heads, Heads, Heads, float], Float[Array, "batch time heads_dim"]],
+        memory: tuple[Heads, Heads, Bool[Array, "batch source"]] | None,
+        drop: Dropout,
+    ) -> Hidden:
+        def add(x: Hidden, norm: Norm, sublayer: Callable[[Hidden], Hidden]) -> Hidden:
+            if self.pre:
+                return x + drop(sublayer(norm(x)))
+            return norm(x + drop(sublayer(x)))
+
+        def attend_to_self(x: Hidden) -> Hidden:
+            return self.attention.out(attention(*self.attention.project(x, position), self.scale))
+
+        x = add(x, self.attention_norm, attend_to_self)
+        if self.cross is not None and self.cross_norm is not None and memory is not None:
+            cross, (keys, values, mask) = self.cross, memory
+
+            def attend_to_source(x: Hidden) -> Hidden:
+                part = (keys, values, mask[:, None], None)
+                return cross.out(attend(cross.ask(x), part, scale=self.scale))
+
+            x = add(x, self.cross_norm, attend_to_source)
+        return add(x, self.feed_forward_norm, lambda x: self.feed_forward(x, drop))
+
+
+class Stack(nnx.Module):
+    """Layers in a row, the bias of relative positions that they share, and the last norm."""
+
+    def __init__(self, config: TransformerConfig, *, encoder: bool, key: Key[Array, ""]):
+        c = config
+        depth = c.encoder_layers if encoder else c.decoder_layers
+        cross = not encoder and c.encoder_layers > 0
+        first, *keys = jax.random.split(key, depth + 1)
+        self.layers = nnx.List([Block(c, cross=cross, key=k) for k in keys])
+        self.relative = (
+            RelativeBias(c, bidirectional=encoder, key=first) if c.positions == "relative" else None
+        )
+        self.norm = Norm(c.d_model, c) if c.norm_at_end else None
+
+    def bias(
+        self, query: Int[Array, "batch time"], key: Int[Array, "batch keys"]
+    ) -> Float[Array, "batch heads time keys"] | None:
+        """The score that positions alone give, or None."""
+        return None if self.relative is None else self.relative(query, key)
+
+    def last(self, x: Hidden) -> Hidden:
+        """What follows the last layer."""
+        return x if self.norm is None else self.norm(x)
+
+
+class Transformer(nnx.Module):
+    """Encoder-decoder, or decoder-only when the config has no encoder layers; an immutable pytree.
+
+    Args:
+        config: the shape.
+        key: for the initial parameters, always float32.
+    """
+
+    def __init__(self, config: TransformerConfig, *, key: Key[Array, ""]):
+        c = self.config = config
+        keys = jax.random.split(key, 6)
+        own_source = c.encoder_layers and c.embeddings != "shared"
+        source_vocab = c.source_vocab_size or c.vocab_size
+
+        def table(used: object, count: int, key: Key[Array, ""], axis: str | None = "vocab"):
+            return Embedding(count, c.d_model, key=key, axis=axis) if used else None
+
+        self.embedding = Embedding(c.vocab_size, c.d_model, key=keys[0])
+        self.source_embedding = table(own_source, source_vocab, keys[1])
+        self.output = table(c.embeddings == "separate", c.vocab_size, keys[2])
+        self.learned = table(c.positions == "learned", c.max_positions, keys[3], axis=None)
+        bias = jnp.zeros((c.vocab_size,))
+        self.logits_bias = nnx.Param(bias, axes=("vocab",)) if c.logits_bias else None
+        self.encoder = Stack(c, encoder=True, key=keys[4]) if c.encoder_layers else None
+        self.decoder = Stack(c, encoder=False, key=keys[5])
+
+    @property
+    def spec(self) -> Spec:
+        """What this model offers."""
+        c = self.config
+        return Spec(
+            vocab_size=c.vocab_size,
+            eos=c.eos,
+            pad=c.pad,
+            encoder=c.encoder_layers > 0,
+            max_source=c.max_positions,
+            max_target=c.max_positions,
+            mask=c.mask,
+        )
+
+    # ------------------------------------------------------------------------------- the verbs
+    def begin(
+        self, source: Source, slots: int, *, dropout: Key[Array, ""] | None = None
+    ) -> tuple[Context, Int[Array, " batch"]]:
+        """Reads the source: encodes it, or commits all of a prompt but its last token.
+
+        Args:
+            source: `[batch, time]` tokens, padded on the right.
+            slots: how many tokens can be committed after it.
+            dropout: key of training's noise; None: no noise.
+
+        Returns:
+            The context, and `pending [batch]`: the first token to feed to `extend`.
+        """
+        c, (batch, time) = self.config, source.tokens.shape
+        room = slots if self.encoder is not None else slots + time
+        empty = jnp.zeros((batch, c.groups, room, c.dim), c.dtype)
+        context = Context(
+            keys=(empty,) * c.decoder_layers,
+            values=(empty,) * c.decoder_layers,
+            length=jnp.zeros((batch,), jnp.int32),
+        )
+        if self.encoder is None:
+            _, fresh = self.extend(source.tokens, context.without_slots(), dropout=dropout)
+            pending = jnp.take_along_axis(source.tokens, source.length[:, None] - 1, axis=1)[:, 0]
+            return context.commit(fresh, source.length - 1), pending
+        pending = jnp.full((batch,), c.bos, jnp.int32)
+        return context.replace(memory=self.encode(source, dropout)), pending
+
+    def encode(self, source: Source, dropout: Key[Array, ""] | None = None) -> Memory:
+        """The encoder's states, as keys and values of every layer's cross-attention."""
+        assert self.encoder is not None
+        time = source.tokens.shape[1]
+        drop = Dropout(self.config.dropout, dropout)
+        position = jnp.arange(time)[None]
+        mask = position < source.length[:, None]
+        bias = self.encoder.bias(position, position)
+
+        def attention(query: Heads, key: Heads, value: Heads, scale: float):
+            return attend(query, (key, value, mask[:, None], bias), scale=scale)
+
+        x = drop(self.embed(source.tokens, position, self.source_embedding or self.embedding))
+        for layer in self.encoder.layers:
+            x = layer(x, position, attention, None, drop)
+        x = self.encoder.last(x)
+        remembered = [layer.cross.remember(x) for layer in self.decoder.layers if layer.cross]
+        keys, values = zip(*remembered, strict=True)
+        return Memory(keys, values, mask)
+
+    def extend(
+        self,
+        tokens: Int[Array, "batch time"],
+        context: Context,
+        positions: Int[Array, "batch time"] | None = None,
+        mask: Bool[Array, "*batch time time"] | None = None,
+        *,
+        dropout: Key[Array, ""] | None = None,
+    ) -> tuple[Hidden, Fresh]:
+        """Scores tokens after the context, in parallel, and writes nothing.
+
+        Args:
+            tokens: the pending token and guesses after it; -1 is any token.
+            context: what was committed; every token sees all of it.
+            positions: of the tokens; by default they follow the context.
+            mask: `[time, time]` or `[batch, time, time]`, whether token i sees token j;
+                by default the tokens before it and itself.
+            dropout: key of training's noise; None: no noise.
+
+        Returns:
+            Hidden states, which `logits` turns into predictions of the *next* token, and the
+            tokens' keys and values for `Context.commit`.
+        """
+        batch, time = tokens.shape
+        drop = Dropout(self.config.dropout, dropout)
+        if positions is None:
+            positions = context.length[:, None] + jnp.arange(time)
+        mask = jnp.asarray(np.tri(time, dtype=bool) if mask is None else mask)
+        sees = jnp.broadcast_to(mask, (batch, time, time))
+        slot = jnp.arange(context.keys[0].shape[2])[None]
+        committed = slot < context.length[:, None]
+        bias = self.decoder.bias(positions, positions)
+        slot_bias = self.decoder.bias(positions, slot)
+        fresh: list[tuple[Heads, Heads]] = []
+
+        def attention(query: Heads, key: Heads, value: Heads, scale: float):
+            i = len(fresh)
+            fresh.append((key, value))
+            parts = [(key, value, sees, bias)]
+            if slot.size:
+                parts.append((context.keys[i], context.values[i], committed[:, None], slot_bias))
+            return attend(query, *parts, scale=scale)
+
+        x, memory = drop(self.embed(tokens, positions, self.embedding)), context.memory
+        for i, layer in enumerate(self.decoder.layers):
+            source = memory and (memory.keys[i], memory.values[i], memory.mask)
+            x = layer(x, positions, attention, source, drop)
+        x = self.decoder.last(x)
+        keys, values = zip(*fresh, strict=True)
+        after = jnp.minimum(jnp.abs(x[:, 0, 0]), 0).astype(jnp.int32)
+        return x, Fresh(keys, values, after)
+
+    def fill(
+        self,
+        canvas: Int[Array, "batch time"],
+        context: Context,
+        valid: Bool[Array, "batch time"],
+        *,
+        dropout: Key[Array, ""] | None = None,
+    ) -> Hidden:
+        """Hidden states of a whole canvas whose places all see each other.
+
+        Args:
+            canvas: tokens, the mask token where nothing is known.
+            context: what `begin` gave.
+            valid: which places belong to the row.
+            dropout: key of training's noise; None: no noise.
+        """
+        return self.extend(canvas, context, mask=valid[:, None, :], dropout=dropout)[0]
+
+    def logits(self, hidden: Hidden) -> Float[Array, "batch time vocab"]:
+        """Unnormalised log-probabilities over the vocabulary, in float32."""
+        c, table = self.config, self.output or self.embedding
+        y = linear(hidden * c.logits_scale, table.table[...].T).astype(jnp.float32)
+        return y if self.logits_bias is None else y + self.logits_bias[...]
+
+    # ---------------------------------------------------------------------------------- helpers
+    def embed(
+        self,
+        tokens: Int[Array, "batch time"],
+        position: Int[Array, "#batch time"],
+        table: Embedding,
+    ) -> Hidden:
+        """Embedded tokens, with sinusoidal or learned positions added."""
+        c = self.config
+        x = table(tokens)
+        if c.scale_embedding:
+            x = x * c.d_model**0.5
+        if c.positions == "sinusoidal":
+            x = x + jnp.asarray(sinusoids(c.max_positions, c.d_model)).at[position].get(mode="clip")
+        elif self.learned is not None:
+            x = x + self.learned(position)
+        return x.astype(c.dtype)
