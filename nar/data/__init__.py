@@ -1,0 +1,1 @@
+"""Text: the built-in grammar, folders, TFDS; tokens, and batches of few shapes."""

@@ -1,0 +1,170 @@
+"""One vocabulary for source and target, trained once and stored beside the model.
+
+SentencePiece (Kudo and Richardson, 2018, https://arxiv.org/abs/1808.06226) with our special ids.
+"""
+
+import hashlib
+import io
+import os
+import pathlib
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Literal, Self, get_args
+
+import numpy as np
+
+from nar.core import NarError, at_least
+
+PAD, UNK, BOS, EOS, MASK, BLANK, SEP = range(7)
+"""Special ids. UNK: a symbol without a piece; MASK: a hidden place; BLANK: of CTC; SEP: free."""
+
+FILE = "tokenizer.model"
+"""The name of a tokenizer's only file."""
+
+Pieces = Literal["unigram", "bpe", "words"]
+
+_SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", "<blank>", "<sep>")
+
+
+class Tokenizer:
+    """Turns texts into lists of token ids that end in EOS, and back.
+
+    Args:
+        model: a serialised SentencePiece model whose first seven pieces are our special ones.
+
+    Raises:
+        NarError: it is damaged, or its special ids are not ours.
+    """
+
+    def __init__(self, model: bytes):
+        import sentencepiece
+
+        self.model = model
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            first = tuple(self._processor.id_to_piece(list(range(len(_SPECIAL)))))
+        except (RuntimeError, IndexError) as error:
+            raise NarError(f"not a SentencePiece model, or a damaged one: {error}") from error
+        if first != _SPECIAL:
+            raise NarError(f"the first pieces are {first}: a tokenizer of ours has {_SPECIAL}")
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        vocab_size: int = 8000,
+        pieces: Pieces = "unigram",
+        character_coverage: float = 1.0,
+        byte_fallback: bool = False,
+    ) -> Self:
+        """Learns the pieces; the same texts in the same order give the same tokenizer.
+
+        `Tokenizer.train(nar.data.text.texts(pairs))` learns a joint vocabulary. The texts are
+        streamed; at most a million of them, drawn evenly, are kept to learn from.
+
+        Args:
+            texts: sentences, without line ends.
+            vocab_size: the most pieces, special ones included; fewer when the texts have no more.
+            pieces: "unigram" (Kudo, 2018) or "bpe" (Sennrich et al., 2016), with which a text of
+                known characters survives encoding and decoding, spaces included; or "words":
+                symbols separated by spaces, such as letters and phones.
+            character_coverage: the share of the characters that get a piece; rare ones become UNK.
+            byte_fallback: spells characters without a piece in bytes (256 more pieces), so that any
+                text survives.
+
+        Raises:
+            NarError: there is no text, or `vocab_size` has no room for the special pieces and the
+                characters.
+        """
+        import sentencepiece
+
+        at_least("vocab_size", vocab_size, len(_SPECIAL) + 1)
+        if pieces not in get_args(Pieces):
+            raise NarError(f"pieces={pieces!r}: it must be one of {', '.join(get_args(Pieces))}")
+        if not 0 < character_coverage <= 1:
+            raise NarError(f"character_coverage={character_coverage}: it must be in (0, 1]")
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                model_type="word" if pieces == "words" else pieces,
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                character_coverage=character_coverage,
+                byte_fallback=byte_fallback,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=pieces == "words",
+                input_sentence_size=1_000_000,
+                num_threads=16,  # the sums of unigram's EM depend on it: never the machine's count
+                minloglevel=2,
+                pad_id=PAD,
+                unk_id=UNK,
+                bos_id=BOS,
+                eos_id=EOS,
+                control_symbols=list(_SPECIAL[MASK:]),
+            )
+        except RuntimeError as error:
+            raise NarError(f"cannot learn {vocab_size} {pieces} pieces: {error}") from error
+        return cls(model.getvalue())
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Self:
+        """Reads the tokenizer that `save` wrote.
+
+        Raises:
+            NarError: there is none, or it is damaged.
+        """
+        path = pathlib.Path(directory) / FILE
+        if not path.is_file():
+            raise NarError(f"{path} is missing: a model's directory holds its tokenizer")
+        try:
+            return cls(path.read_bytes())
+        except NarError as error:
+            raise NarError(f"{path}: {error}") from error
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes one file, `tokenizer.model`, whole or not at all."""
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = directory / f"{FILE}.{uuid.uuid4().hex}"
+        with open(partial, "wb") as file:
+            file.write(self.model)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, directory / FILE)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, special ones included."""
+        return self._processor.vocab_size()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the model."""
+        return hashlib.sha256(self.model).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, EOS last, so that an empty text has one token."""
+        return self._processor.encode(list(texts), add_eos=True)
+
+    def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
+        """The text of each row of ids up to its first EOS; rows are lists, or an array.
+
+        Special ids and negative ones are left out, but UNK is shown (as ⁇): a reader should see it.
+        """
+        if hasattr(rows, "__array__"):
+            rows = np.asarray(rows)  # once, and not element by element, from a device
+        return self._processor.decode([_readable(row) for row in rows])
+
+    def pieces(self, row: Sequence[int]) -> list[str]:
+        """The piece of each id, special ones included, to look at."""
+        return self._processor.id_to_piece([int(token) for token in row])
+
+
+def _readable(row: Iterable[int]) -> list[int]:
+    tokens = [int(token) for token in row]
+    if EOS in tokens:
+        tokens = tokens[: tokens.index(EOS)]
+    return [token for token in tokens if token == UNK or token > SEP]
