@@ -19,6 +19,7 @@ from nar.core import TARGET, Decoder, Needs, Output, State, Stats, View, role, r
 from nar.decoders.rules import Exact, Rule, candidates, fold
 from nar.drafters.drafter import Drafter, Outcome
 from nar.ops import at_rows, first, put_rows
+from nar.sharding import constrain
 
 ALTERNATIVES = 5
 
@@ -81,7 +82,9 @@ class DraftVerify(Decoder):
         limit = jnp.full((batch,), self.max_length) if source.limit is None else source.limit
         roles = tuple(dict.fromkeys((TARGET, *self.needs)))
         return State(
-            tokens=jnp.full((batch, self.max_length), target.spec.pad, jnp.int32),
+            tokens=constrain(
+                jnp.full((batch, self.max_length), target.spec.pad, jnp.int32), "batch", None
+            ),
             length=jnp.zeros((batch,), jnp.int32),
             done=jnp.zeros((batch,), bool),
             stats=Stats.zero(batch, self.drafter.depth + 1, roles),

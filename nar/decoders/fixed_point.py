@@ -24,7 +24,11 @@ class FixedPointDecoder(DraftVerify):
 
     def __post_init__(self):
         super().__post_init__()
-        _ = self.drafter  # validates
+        if self.drafter.depth >= self.max_length:  # making the drafter has validated the rest
+            raise NarError(
+                f"block={self.drafter.depth + 1} is longer than max_length={self.max_length}: it "
+                f"must be in 1..{self.max_length}"
+            )
 
     def check(self, model, source):
         """An oracle must have spoken."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from nar.core import NarError, at_least
 from nar.decoders.fixed_point import FixedPointDecoder
 from nar.drafters.fixed_point import FixedPoint
 
@@ -21,20 +20,7 @@ class GaussSeidelJacobi(FixedPointDecoder):
 
     block: int = 5
 
-    def __post_init__(self):
-        super().__post_init__()
-        at_most_length(self.block, self.max_length)
-
     @property
     def drafter(self):
         """The iterate, in blocks that stand side by side."""
         return FixedPoint(block=self.block, sliding=False, guess=self.guess)
-
-
-def at_most_length(block: int, max_length: int) -> None:
-    """Raises a NarError for a block that is longer than the output can be."""
-    at_least("block", block, 1)
-    if block > max_length:
-        raise NarError(
-            f"block={block} is longer than max_length={max_length}: it must be at most that"
-        )

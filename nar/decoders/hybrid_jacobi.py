@@ -2,9 +2,7 @@
 
 import dataclasses
 
-from nar.core import at_least
 from nar.decoders.fixed_point import FixedPointDecoder
-from nar.decoders.gauss_seidel_jacobi import at_most_length
 from nar.drafters.fixed_point import FixedPoint
 
 
@@ -19,12 +17,6 @@ class HybridJacobi(FixedPointDecoder):
 
     block: int = 3
     parallel: int | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        at_most_length(self.block, self.max_length)
-        if self.parallel is not None:
-            at_least("parallel", self.parallel, 0)
 
     @property
     def drafter(self):

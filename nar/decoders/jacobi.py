@@ -23,5 +23,5 @@ class Jacobi(FixedPointDecoder):
     @property
     def drafter(self):
         """The iterate."""
-        block = min(self.block or self.max_length, self.max_length)
+        block = self.max_length if self.block is None else self.block
         return FixedPoint(block=block, guess=self.guess)

@@ -55,9 +55,9 @@ class SelfAttention(nnx.Module):
         c = self.config = config
         first, second = jax.random.split(key)
         width = (c.heads + 2 * c.groups) * c.dim
-        self.qkv = Linear(c.d_model, width, bias=c.qkv_bias, axes=(None, "heads"), key=first)
+        self.qkv = Linear(c.d_model, width, bias=c.qkv_bias, axes=("heads", None), key=first)
         self.out = Linear(
-            c.heads * c.dim, c.d_model, bias=c.out_bias, axes=("heads", None), key=second
+            c.heads * c.dim, c.d_model, bias=c.out_bias, axes=(None, "heads"), key=second
         )
         self.query_norm = Norm(c.dim, c, rms=True) if c.qk_norm else None
         self.key_norm = Norm(c.dim, c, rms=True) if c.qk_norm else None
@@ -85,11 +85,11 @@ class CrossAttention(nnx.Module):
         c = self.config = config
         first, second, third = jax.random.split(key, 3)
         inner = c.heads * c.dim
-        self.query = Linear(c.d_model, inner, bias=c.qkv_bias, axes=(None, "heads"), key=first)
+        self.query = Linear(c.d_model, inner, bias=c.qkv_bias, axes=("heads", None), key=first)
         self.kv = Linear(
-            c.d_model, 2 * c.groups * c.dim, bias=c.qkv_bias, axes=(None, "heads"), key=second
+            c.d_model, 2 * c.groups * c.dim, bias=c.qkv_bias, axes=("heads", None), key=second
         )
-        self.out = Linear(inner, c.d_model, bias=c.out_bias, axes=("heads", None), key=third)
+        self.out = Linear(inner, c.d_model, bias=c.out_bias, axes=(None, "heads"), key=third)
 
     def remember(self, x: Float[Array, "batch source d"]) -> tuple[Heads, Heads]:
         """Keys and values of the encoded source, computed once a sentence."""

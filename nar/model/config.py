@@ -43,7 +43,7 @@ class TransformerConfig:
             are, the source has its own; "separate": three tables.
         source_vocab_size: None: `vocab_size`; only with embeddings that are not shared.
         dropout: of embeddings, sublayer outputs and feed-forward activations; training only.
-        dtype: of activations; parameters stay float32 until `cast`.
+        dtype: of activations; parameters are always float32.
         pad, bos, eos, mask: token ids; `bos` starts the decoder of an encoder-decoder.
     """
 
@@ -87,8 +87,13 @@ class TransformerConfig:
         for name in ("vocab_size", "d_model", "d_ff", "heads", "decoder_layers", "max_positions"):
             at_least(name, getattr(self, name), 1)
         at_least("encoder_layers", self.encoder_layers, 0)
-        for name in ("relative_buckets", "relative_max_distance"):
-            at_least(name, getattr(self, name), 4)
+        at_least("relative_buckets", self.relative_buckets, 4)
+        # Half of a decoder's buckets hold one distance each, the others what lies beyond.
+        near = self.relative_buckets // 2
+        at_least("relative_max_distance", self.relative_max_distance, near + 1)
+        for name in ("norm_eps", "rope_theta"):
+            if not getattr(self, name) > 0:
+                raise NarError(f"{name}={getattr(self, name)}: it must be above 0")
         for name in ("kv_heads", "head_dim", "source_vocab_size"):
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), 1)

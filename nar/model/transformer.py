@@ -14,6 +14,7 @@ from nar.model.config import TransformerConfig
 from nar.model.context import Context, Fresh, Memory
 from nar.model.layers import Dropout, Embedding, FeedForward, Norm, linear
 from nar.model.positions import sinusoids
+from nar.sharding import constrain
 
 Hidden = Float[Array, "batch time d"]
 
@@ -142,6 +143,7 @@ class Transformer(nnx.Module):
         c, (batch, time) = self.config, source.tokens.shape
         room = slots if self.encoder is not None else slots + time
         empty = jnp.zeros((batch, c.groups, room, c.dim), c.dtype)
+        empty = constrain(empty, "batch", "heads", None, None)
         context = Context(
             keys=(empty,) * c.decoder_layers,
             values=(empty,) * c.decoder_layers,
@@ -149,6 +151,8 @@ class Transformer(nnx.Module):
         )
         if self.encoder is None:
             _, fresh = self.extend(source.tokens, context.without_slots(), dropout=dropout)
+            # No attention has read these slots: nothing to wait for, so no last states to compute.
+            fresh = fresh.replace(after=jnp.zeros_like(fresh.after))
             pending = jnp.take_along_axis(source.tokens, source.length[:, None] - 1, axis=1)[:, 0]
             return context.commit(fresh, source.length - 1), pending
         pending = jnp.full((batch,), c.bos, jnp.int32)
@@ -247,7 +251,8 @@ class Transformer(nnx.Module):
     def logits(self, hidden: Hidden) -> Float[Array, "batch time vocab"]:
         """Unnormalised log-probabilities over the vocabulary, in float32."""
         c, table = self.config, self.output or self.embedding
-        y = linear(hidden * c.logits_scale, table.table[...].T).astype(jnp.float32)
+        # Rounded to bfloat16, the two best logits would often be equal.
+        y = linear(hidden * c.logits_scale, table.table[...], dtype=jnp.float32)
         return y if self.logits_bias is None else y + self.logits_bias[...]
 
     # ---------------------------------------------------------------------------------- helpers
