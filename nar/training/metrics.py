@@ -1,0 +1,242 @@
+"""What a training says of itself: metrics.jsonl, event files for TensorBoard, a line that moves."""
+
+import collections
+import contextlib
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import jax
+
+from nar.core import NarError
+from nar.training.checkpoint import Checkpoints
+
+AHEAD = 2
+"""Updates sent to the device before the first one's sums are read, so that it never waits."""
+
+
+class Diverged(NarError):
+    """The loss or the gradient is not a number any more; the message names the step."""
+
+
+class Log:
+    """Follows a training: reads its updates' sums a little later than they were sent.
+
+    Args:
+        run_dir: for the files.
+        steps: of the whole training.
+        step, tokens: where the training begins or goes on.
+        rate: the learning rate of each update.
+        checkpoints: to name the last one when the training diverges.
+    """
+
+    def __init__(
+        self,
+        run_dir: pathlib.Path,
+        steps: int,
+        step: int,
+        tokens: int,
+        rate: Callable[[int], Any],
+        checkpoints: Checkpoints,
+    ):
+        self._step, self._tokens, self._rate, self._checkpoints = step, tokens, rate, checkpoints
+        self._sent: collections.deque[Any] = collections.deque()
+        self._seen: list[dict[str, float]] = []
+        self._open = contextlib.ExitStack()
+        self._metrics = self._open.enter_context(Metrics(run_dir, step))
+        self._progress = self._open.enter_context(Progress(steps, step))
+        self.restart_clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def restart_clock(self) -> None:
+        """Call it after something that is not training."""
+        self._since = time.perf_counter()
+
+    def add(self, step: int, sums: Any) -> None:
+        """Takes an update's sums, which may not be computed yet, and looks at an earlier one's.
+
+        Raises:
+            Diverged: these are not finite.
+        """
+        self._sent.append((step, sums))
+        if len(self._sent) > AHEAD:
+            self._look()
+
+    def write(self) -> int:
+        """Looks at all updates, and writes their means since the last time.
+
+        Returns:
+            The number of tokens since the training began.
+
+        Raises:
+            Diverged: an update is not finite.
+        """
+        while self._sent:
+            self._look()
+        updates, seconds = len(self._seen), time.perf_counter() - self._since
+        sums = _added(self._seen)
+        self._tokens += int(sums["tokens"])
+        values = {
+            **_means(sums),
+            "grad_norm": sums["grad_norm"] / updates,
+            "learning_rate": float(self._rate(self._step - 1)),
+            "tokens": self._tokens,
+            "tokens_per_second": sums["tokens"] / seconds,
+            "seconds_per_step": seconds / updates,
+        }
+        self._metrics.write(self._step, "train", values)
+        self._progress.show(self._step, values)
+        self._seen.clear()
+        self.restart_clock()
+        return self._tokens
+
+    def write_validation(self, step: int, sums: Iterable[Any]) -> float:
+        """Writes the means of the sums of a validation's batches; returns the loss.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        values = _means(_added([_on_host(batch) for batch in sums]))
+        self._check(step, "the validation loss", values["loss"])
+        self._metrics.write(step, "validation", values)
+        text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self._progress.say(f"step {step}: validation {text}")
+        return values["loss"]
+
+    def _look(self) -> None:
+        self._step, sums = self._sent.popleft()
+        self._seen.append(_on_host(sums))
+        self._check(self._step, "the loss", self._seen[-1]["loss"])
+        self._check(self._step, "the gradient's norm", self._seen[-1]["grad_norm"])
+
+    def _check(self, step: int, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            steps = self._checkpoints.steps
+            kept = f"that of step {steps[-1]} is kept" if steps else "there is none yet"
+            raise Diverged(
+                f"step {step}: {what} is {value}. The training has stopped, before a checkpoint; "
+                f"{kept} in {self._checkpoints.directory}. A lower learning rate may help"
+            )
+
+
+def _on_host(sums: Any) -> dict[str, float]:
+    return {name: float(x) for name, x in jax.device_get(sums).items()}
+
+
+def _added(sums: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(each[name] for each in sums) for name in sums[0]}
+
+
+def _means(sums: Mapping[str, float]) -> dict[str, float]:
+    rest = sums.keys() - {"tokens", "grad_norm"}
+    return {name: sums[name] / max(sums["tokens"], 1) for name in sorted(rest)}
+
+
+# ------------------------------------------------------------------------------------------ files
+class Metrics:
+    """Writes numbers to `metrics.jsonl` and to event files for TensorBoard, each step once.
+
+    A run that goes on from step n may have written of later steps before it was killed: these lines
+    are taken back.
+
+    Args:
+        run_dir: where the files are.
+        step: the step from which the run goes on; 0 for a new one.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str], step: int = 0):
+        from tensorboardX import SummaryWriter
+
+        path = pathlib.Path(run_dir) / "metrics.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(b"".join(line for line in lines if _is_until(line, step)))
+        partial.replace(path)
+        self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        self._events = SummaryWriter(str(run_dir), purge_step=step + 1 if lines else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._events.close()
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Writes one line, and one scalar `split/name` for each value."""
+        self._lines.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._lines.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events.flush()
+
+
+def _is_until(line: bytes, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] <= step
+    except ValueError:
+        return False  # half a line: the process was killed
+
+
+# --------------------------------------------------------------------------------------- terminal
+class Progress:
+    """Where a training stands: a bar on a terminal, elsewhere a line now and then.
+
+    Args:
+        steps: of the whole training.
+        step: where it begins or goes on.
+        every: seconds between two lines.
+    """
+
+    def __init__(self, steps: int, step: int = 0, every: float = 30.0):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._steps, self._every, self._last = steps, every, -math.inf
+        console = Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            disable=not console.is_terminal,
+            refresh_per_second=2,
+            speed_estimate_period=300,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=step)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, step: int, values: Mapping[str, float]) -> None:
+        """Says where the training is."""
+        text = f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} target tokens/s"
+        self._bar.update(self._task, completed=step, description=text)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._last >= self._every or step == self._steps):
+            self._last, left = now, values["seconds_per_step"] * (self._steps - step)
+            self.say(f"step {step}/{self._steps}: {text}, {left / 60:.1f} minutes left")
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        if self._bar.disable:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.console.print(text)
