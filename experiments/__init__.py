@@ -1,0 +1,1 @@
+"""Experiments: what is trained on which text and decoded by whom; `python -m experiments list`."""

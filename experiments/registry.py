@@ -1,0 +1,149 @@
+"""What an experiment is, and the experiments there are; derive yours with `dataclasses.replace`."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from experiments.data import FolderData, GrammarData, TfdsData
+from nar.bench.quality import METRICS, Metric
+from nar.core import Decoder, NarError, at_least, nearest
+from nar.data.tokenizer import BOS, EOS, MASK, PAD, Pieces
+from nar.decoders import make
+from nar.model import TransformerConfig
+from nar.objectives import CrossEntropy
+from nar.training import OptimizerConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Text, a model, its training, and the decoders to compare.
+
+    Attributes:
+        name: what it is called on the command line.
+        about: one line.
+        data: where the text comes from.
+        model: the transformer; its `vocab_size` is the most pieces that the tokenizer may learn.
+        train: how long and how.
+        objective: the loss.
+        decoders: what `run` compares, as `nar.decoders.make` reads it.
+        more: decoders added by `--full`.
+        pieces: the tokenizer's kind.
+        metric: how outputs are scored.
+        tokens_per_batch: padded positions of a training batch, source and target together.
+        max_length: longest source and target in tokens, and the most tokens that are decoded.
+        batch_size: rows when decoding.
+    """
+
+    name: str
+    about: str
+    data: GrammarData | FolderData | TfdsData
+    model: TransformerConfig
+    train: TrainConfig
+    objective: CrossEntropy = CrossEntropy()
+    decoders: tuple[str, ...]
+    more: tuple[str, ...] = ()
+    pieces: Pieces = "unigram"
+    metric: Metric = "bleu"
+    tokens_per_batch: int = 4096
+    max_length: int = 64
+    batch_size: int = 64
+
+    def __post_init__(self):
+        for name in ("tokens_per_batch", "max_length", "batch_size"):
+            at_least(name, getattr(self, name), 1)
+        if self.metric not in METRICS:
+            raise NarError(f"metric={self.metric!r}: it must be one of {', '.join(METRICS)}")
+        self.make_decoders(full=True)
+
+    def make_decoders(self, *, full: bool) -> Mapping[str, Decoder]:
+        """The decoders by the text that describes them."""
+        names = (*self.decoders, *(self.more if full else ()))
+        return {name: make(name, max_length=self.max_length) for name in names}
+
+
+def transformer(**options) -> TransformerConfig:
+    """A transformer with the special ids of our tokenizers."""
+    return TransformerConfig(pad=PAD, bos=BOS, eos=EOS, mask=MASK, **options)
+
+
+FIXED_POINTS = (
+    "jacobi",
+    "jacobi:oracle_length=true",
+    "jacobi:block=3",
+    "jacobi:block=5",
+    "gauss-seidel-jacobi:block=3",
+    "gauss-seidel-jacobi:block=5",
+    "gauss-seidel-jacobi:block=5,oracle_length=true",
+    "hybrid-jacobi:block=3",
+    "hybrid-jacobi:block=5",
+)
+GUESSES = tuple(f"jacobi:block=5,guess={guess}" for guess in ("source", "random", "previous"))
+
+GRAMMAR = Experiment(
+    name="grammar",
+    about="the built-in English-German grammar: the whole pipeline in minutes, without any files",
+    data=GrammarData(),
+    model=transformer(vocab_size=600, d_model=128, d_ff=512, heads=4, encoder_layers=2,
+                      decoder_layers=2, max_positions=96),
+    train=TrainConfig(
+        steps=600,
+        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=100),
+        validate_every=200,
+        checkpoint_every=200,
+    ),
+    decoders=("greedy", "beam", "sample", "jacobi:block=5", "gauss-seidel-jacobi:block=5",
+              "hybrid-jacobi:block=3"),
+    more=("jacobi", "jacobi:block=3", *GUESSES),
+    max_length=64,
+)  # fmt: skip
+
+MULTI30K = Experiment(
+    name="multi30k_en-de",
+    about="image captions, English to German: the main benchmark on CPU",
+    data=FolderData(
+        folder="multi30k", source="en", target="de", splits=("train", "val", "test_2016_flickr")
+    ),
+    model=transformer(vocab_size=8000, d_model=256, d_ff=1024, heads=8, encoder_layers=3,
+                      decoder_layers=3, max_positions=256),
+    train=TrainConfig(
+        steps=2200,
+        optimizer=OptimizerConfig(learning_rate=1.5e-3, schedule="cosine", warmup=300),
+        validate_every=500,
+        checkpoint_every=250,
+        keep=3,
+    ),
+    decoders=("greedy", "beam", *FIXED_POINTS, *GUESSES),
+    max_length=80,
+)  # fmt: skip
+
+G2P = Experiment(
+    name="g2p",
+    about="spelling to sound (CMUdict): nearly deterministic, letters to phones",
+    data=FolderData(folder="cmudict_g2p", source="word", target="phones"),
+    model=transformer(vocab_size=200, d_model=128, d_ff=512, heads=4, encoder_layers=3,
+                      decoder_layers=3, max_positions=64),
+    train=TrainConfig(
+        steps=2000,
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup=200),
+        validate_every=500,
+        checkpoint_every=250,
+        keep=3,
+    ),
+    decoders=("greedy", "beam", *FIXED_POINTS, *GUESSES),
+    pieces="words",
+    metric="token_error",
+    max_length=40,
+)  # fmt: skip
+
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (GRAMMAR, G2P, MULTI30K)}
+"""All experiments by name."""
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        NarError: there is none; the nearest names come first.
+    """
+    if name not in EXPERIMENTS:
+        raise NarError(f"there is no experiment {name!r}; there are {nearest(name, EXPERIMENTS)}")
+    return EXPERIMENTS[name]
