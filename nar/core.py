@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 TARGET = "target"
@@ -156,7 +158,7 @@ def role(model: Any, name: str = TARGET) -> Any:
         return model.models[name]
     if name != TARGET:
         raise IncompatibleModel(
-            f"the decoder needs a {name!r} model beside the target: pass Bundle.of(target=..., {name}=...)"
+            f"the decoder needs a {name!r} model too: pass Bundle.of(target=..., {name}=...)"
         )
     return model
 
@@ -194,11 +196,14 @@ class Stats(struct.PyTreeNode):
         accepted: Int[Array, " batch"],
         work: Mapping[str, tuple[Any, Any]],
     ) -> Self:
-        """Counts one step: `work` is `{role: (sequential calls, positions a row)}`."""
+        """Counts one step: `work` is `{role: (sequential calls, positions a row)}`.
+
+        Steps after the last row was done, as `trace` makes them, count nothing.
+        """
         on = live.astype(jnp.int32)
         calls, positions = dict(self.calls), dict(self.positions)
         for name, (times, scored) in work.items():
-            calls[name] = calls[name] + times
+            calls[name] = calls[name] + on.max() * times
             positions[name] = positions[name] + on * scored
         return self.replace(
             calls=calls,
@@ -283,6 +288,10 @@ class Decoder(abc.ABC):
 
     def __post_init__(self):
         at_least("max_length", self.max_length, 1)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise NarError(f"{field.name}={value!r}: it must be True or False")
 
     @property
     def needs(self) -> Mapping[str, Needs]:
@@ -324,7 +333,8 @@ class Decoder(abc.ABC):
             spec = role(model, name).spec
             if lacking := needs.unmet(spec):
                 raise IncompatibleModel(
-                    f"{self!r} needs {' and '.join(lacking)} of its {name} model; the model offers {spec}"
+                    f"{self!r} needs {' and '.join(lacking)} of its {name} model, which offers "
+                    f"{spec}"
                 )
             check_room(source, spec, self.max_length)
         check_source(source, self.max_length)
@@ -334,6 +344,11 @@ def at_least(name: str, value: int, lowest: int) -> None:
     """Raises a NarError unless `value` is an int of at least `lowest`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < lowest:
         raise NarError(f"{name}={value!r}: it must be a whole number of at least {lowest}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number; True and False are not meant."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_source(source: Source, max_length: int) -> None:
@@ -349,7 +364,7 @@ def check_source(source: Source, max_length: int) -> None:
             continue
         if np.shape(value) != (batch,):
             raise NarError(f"source.{name} has shape {np.shape(value)}: it must be ({batch},)")
-        if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
+        if isinstance(value, Tracer) or not getattr(value, "is_fully_addressable", True):
             continue
         value = np.asarray(value)
         if value.min() < 1 or value.max() > most:
@@ -368,8 +383,18 @@ def check_room(source: Source, spec: Spec, max_length: int) -> None:
     if spec.max_target is not None and room > spec.max_target:
         prompt = "" if spec.encoder else f" after a prompt of {time} positions"
         raise NarError(
-            f"max_length={max_length}{prompt}: the model has {spec.max_target} positions, so at most "
-            f"{max(spec.max_target - (room - max_length), 0)} fit"
+            f"max_length={max_length}{prompt}: the model has {spec.max_target} positions, so at "
+            f"most {max(spec.max_target - (room - max_length), 0)} fit"
+        )
+
+
+def check_key(key: Key[Array, "..."], batch: int) -> None:
+    """Raises a NarError unless `key` is one random key, or one for each of `batch` rows."""
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise NarError(f"key is {key.dtype}{list(key.shape)}: it must come from jax.random.key")
+    if key.shape not in ((), (batch,)):
+        raise NarError(
+            f"key has shape {key.shape}: pass one key, or one for each of the {batch} rows"
         )
 
 
@@ -378,8 +403,6 @@ def row_keys(key: Key[Array, "..."], batch: int) -> Key[Array, " batch"]:
 
     Row i's key depends on `key` and i alone, so that a sample does not change with its neighbours.
     """
-    if key.ndim == 1:
-        if key.shape != (batch,):
-            raise NarError(f"{key.shape[0]} keys for {batch} rows: pass one key, or one a row")
+    if key.ndim:
         return key
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, Key
 
-from nar.core import Decoder, Output, Source, State, Stats, View
+from nar.core import Decoder, Output, Source, State, Stats, View, at_least, check_key
 
 
 def decode(
@@ -25,10 +25,10 @@ def decode(
 
     Raises:
         IncompatibleModel: the model lacks what the decoder needs; before tracing.
-        NarError: the source does not fit; before tracing.
+        NarError: the source or the key does not fit; before tracing.
     """
-    decoder.check(model, source)
-    return _decode(decoder, model, source, _default(key))
+    key = _check(decoder, model, source, key)
+    return _decode(decoder, model, source, key)
 
 
 @functools.partial(jax.jit, static_argnames="decoder")
@@ -78,8 +78,10 @@ def trace(
         key: as in `decode`.
         steps: how many steps to run; by default as many as the decoder can ever need.
     """
-    decoder.check(model, source)
-    return _trace(decoder, model, source, _default(key), steps or decoder.max_steps)
+    key = _check(decoder, model, source, key)
+    steps = decoder.max_steps if steps is None else steps
+    at_least("steps", steps, 1)
+    return _trace(decoder, model, source, key, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "steps"))
@@ -107,8 +109,8 @@ def stream(
         source: as in `decode`.
         key: as in `decode`.
     """
-    decoder.check(model, source)
-    state = _init(decoder, model, source, _default(key))
+    key = _check(decoder, model, source, key)
+    state = _init(decoder, model, source, key)
     while not bool(jnp.all(state.done)):
         state = _step(decoder, model, state)
         yield state
@@ -124,5 +126,11 @@ def _step(decoder: Decoder, model: Any, state: State) -> State:
     return decoder.step(model, state).replace(view=None)
 
 
-def _default(key: Key[Array, "..."] | None) -> Key[Array, "..."]:
-    return jax.random.key(0) if key is None else key
+def _check(
+    decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."] | None
+) -> Key[Array, "..."]:
+    """Raises what a user can mend, before tracing; the key, a fixed one by default."""
+    decoder.check(model, source)
+    key = jax.random.key(0) if key is None else key
+    check_key(key, source.tokens.shape[0])
+    return key

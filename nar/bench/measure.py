@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nar.core import TARGET, Decoder, NarError, Output, Source
@@ -27,7 +28,7 @@ class Measurement:
         positions: mean number of positions that the target scored for a sentence.
         equal_to_baseline: the share of outputs that are the baseline's, token for token.
         seconds: for all batches, after compilation.
-        compile_seconds: of the first run of every shape, minus a later one.
+        compile_seconds: of the first run of every shape, which writes one token.
     """
 
     decoder: str
@@ -46,7 +47,7 @@ class _Tally:
     live: int = 0
     positions: int = 0
     seconds: float = 0.0
-    first_seconds: float = 0.0
+    compile_seconds: float = 0.0
     shapes: set[tuple[int, ...]] = dataclasses.field(default_factory=set)
 
 
@@ -82,8 +83,9 @@ def measure(
     for indices, source in evaluation_batches(sources, batch_size):
         lengths = None
         for name, decoder in ordered.items():
-            oracle = getattr(decoder, "oracle_length", False)
-            given = source.replace(limit=lengths) if oracle else source
+            known = lengths if getattr(decoder, "oracle_length", False) else None
+            limit = jnp.full_like(source.length, decoder.max_length) if known is None else known
+            given = source.replace(limit=limit)
             output = _timed(decoder, model, given, key, tallies[name], indices)
             if name == BASELINE:
                 lengths = output.length
@@ -96,23 +98,18 @@ def measure(
 def _timed(
     decoder: Decoder, model: Any, source: Source, key: Any, tally: _Tally, indices: np.ndarray
 ) -> Output:
-    """Decodes one batch and notes the result; a new shape is run twice, first to compile."""
-    shape = source.tokens.shape
-    if shape not in tally.shapes:
-        tally.shapes.add(shape)
+    """Decodes one batch and notes the result; a new shape is compiled first, on one token."""
+
+    def run(given: Source) -> tuple[Output, float]:
         start = time.perf_counter()
-        first = jax.block_until_ready(decode(decoder, model, source, key=key))
-        tally.first_seconds += time.perf_counter() - start
-        del first
-        start = time.perf_counter()
-        output = jax.block_until_ready(decode(decoder, model, source, key=key))
-        spent = time.perf_counter() - start
-        tally.first_seconds -= spent
-    else:
-        start = time.perf_counter()
-        output = jax.block_until_ready(decode(decoder, model, source, key=key))
-        spent = time.perf_counter() - start
-    tally.seconds += spent
+        output = jax.block_until_ready(decode(decoder, model, given, key=key))
+        return output, time.perf_counter() - start
+
+    if source.tokens.shape not in tally.shapes:
+        tally.shapes.add(source.tokens.shape)
+        tally.compile_seconds += run(source.replace(limit=jnp.ones_like(source.length)))[1]
+    output, seconds = run(source)
+    tally.seconds += seconds
     tokens, length = np.asarray(output.tokens), np.asarray(output.length)
     rows = slice(0, len(indices))  # what follows only fills the shape
     for row, index in enumerate(indices):
@@ -134,5 +131,5 @@ def _measurement(name: str, tally: _Tally, baseline: Mapping[int, np.ndarray]) -
         positions=tally.positions / count,
         equal_to_baseline=equal / count,
         seconds=tally.seconds,
-        compile_seconds=tally.first_seconds,
+        compile_seconds=tally.compile_seconds,
     )

@@ -59,7 +59,8 @@ def make(description: str, **defaults: Any) -> Decoder:
         NarError: an unknown decoder or option (the valid ones are named, nearest first), or a
             value that the option does not take.
     """
-    name, _, options = description.strip().partition(":")
+    name, _, options = description.partition(":")
+    name = name.strip()
     if name not in DECODERS:
         raise NarError(f"there is no decoder {name!r}; there are {nearest(name, DECODERS)}")
     cls, values = DECODERS[name], dict(defaults)

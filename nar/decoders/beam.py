@@ -8,7 +8,18 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from nar.core import TARGET, Decoder, NarError, Output, State, Stats, View, at_least, role
+from nar.core import (
+    TARGET,
+    Decoder,
+    NarError,
+    Output,
+    State,
+    Stats,
+    View,
+    at_least,
+    is_number,
+    role,
+)
 from nar.decoders.draft_verify import ALTERNATIVES
 from nar.ops import NEG
 
@@ -87,6 +98,10 @@ class Beam(Decoder):
         at_least("nbest", self.nbest, 1)
         if self.nbest > self.beams:
             raise NarError(f"nbest={self.nbest}: it must be at most beams={self.beams}")
+        if not (is_number(self.length_penalty) and self.length_penalty >= 0):
+            raise NarError(
+                f"length_penalty={self.length_penalty!r}: it must be a number, 0 or more"
+            )
         if self.stop not in STOPS:
             raise NarError(f"stop={self.stop!r}: it must be one of {', '.join(STOPS)}")
 
@@ -127,7 +142,7 @@ class Beam(Decoder):
         hidden, fresh = target.extend(c.pending.reshape(-1, 1), c.context)
         logprobs = jax.nn.log_softmax(target.logits(hidden)).reshape(batch, k, -1)
 
-        # A beam can give at most 2k of the 2k best: two small sorts instead of one over beams * vocab.
+        # At most 2k of the 2k best are of one beam: small sorts instead of one over beams * vocab.
         each = min(2 * k, logprobs.shape[-1])
         best, token = jax.lax.top_k(c.open.score[..., None] + logprobs, each)
         score, index = jax.lax.top_k(best.reshape(batch, -1), min(2 * k, k * each))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from nar.core import Lossless, NarError, at_least
+from nar.core import Lossless, NarError, at_least, is_number
 from nar.drafters.drafter import Draft
 from nar.ops import argmax, at_rows
 
@@ -93,14 +93,14 @@ class Sampling(Rule):
     top_p: float | None = None
 
     def __post_init__(self):
-        if not self.temperature > 0:
+        if not (is_number(self.temperature) and self.temperature > 0):
             raise NarError(
-                f"temperature={self.temperature}: it must be above 0 (Greedy is its limit)"
+                f"temperature={self.temperature!r}: it must be above 0 (Greedy is its limit)"
             )
         if self.top_k is not None:
             at_least("top_k", self.top_k, 1)
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise NarError(f"top_p={self.top_p}: it must be in (0, 1]")
+        if self.top_p is not None and not (is_number(self.top_p) and 0 < self.top_p <= 1):
+            raise NarError(f"top_p={self.top_p!r}: it must be in (0, 1]")
 
     def warp(self, logits: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
         """Log-probabilities after temperature, top-k and top-p; -inf for what is cut."""
@@ -138,8 +138,9 @@ class Sampling(Rule):
                 u = jax.vmap(jax.random.uniform)(fold(here, c))
                 accept = fresh & (u * at_rows(q, x) < at_rows(p, x))
                 rest = jnp.maximum(p - q, 0)
-                rest = rest / jnp.maximum(rest.sum(-1, keepdims=True), jnp.finfo(p.dtype).tiny)
-                p = jnp.where((fresh & ~accept)[:, None], rest, p)
+                total = rest.sum(-1, keepdims=True)  # 0 where p and q differ by rounding alone
+                refused = (fresh & ~accept)[:, None] & (total > 0)
+                p = jnp.where(refused, rest / jnp.where(total > 0, total, 1), p)
                 took, token = took | accept, jnp.where(accept, x, token)
                 chosen, path = jnp.where(accept, child, chosen), jnp.where(accept, c, path)
             own = jax.vmap(jax.random.categorical)(last, jnp.log(p))

@@ -75,7 +75,8 @@ class FixedPoint(Drafter):
         place = carry.at[:, None] + jnp.arange(self.depth)
         guesses = jnp.take_along_axis(carry.y, place, axis=1)
         if not self.sliding:
-            guesses = jnp.where(place < self.end(carry.at)[:, None], guesses, -1)
+            last = self.end(carry.at)[:, None] - 1  # what follows it is the next block's
+            guesses = jnp.where(place < last, guesses, -1)
         if self.parallel is not None:
             guesses = jnp.where(place < self.parallel, guesses, -1)
         return Draft.chain(pending, guesses), carry

@@ -182,7 +182,8 @@ class Checkpoints:
 
     def average(self, steps: Sequence[int], like: Any, name: str = "model") -> Any:
         """The mean of one tree of several checkpoints (Vaswani et al. 2017)."""
-        total, *trees = (self.restore(step, {name: like})[0][name] for step in steps)
+        trees = (self.restore(step, {name: like})[0][name] for step in steps)
+        total = next(trees)
         for tree in trees:
             total = jax.tree.map(jnp.add, total, tree)
         return jax.tree.map(lambda x: x / len(steps), total)

@@ -208,10 +208,12 @@ def train(
         The model that `config.average_last` says.
 
     Raises:
+        NarError: the batches or the validation cannot be used so.
         Diverged: the loss or the gradient is not finite. No checkpoint holds such an update.
         DamagedCheckpoint, MismatchedCheckpoint: the latest checkpoint cannot be used.
         KeyboardInterrupt: SIGINT or SIGTERM came, and a checkpoint was written.
     """
+    _check_data(batches, validation)
     run_dir = pathlib.Path(run_dir)
     job = {"objective": objective, "config": config}
     with (
@@ -263,6 +265,21 @@ def initial_state(model: Any, config: TrainConfig, mesh: Mesh | None = None) -> 
     model = jax.tree.map(jnp.copy, model)
     state = TrainState(model, config.optimizer.build(config.steps).init(model))
     return place(state, mesh) if mesh else state
+
+
+def _check_data(batches: Any, validation: Any) -> None:
+    if not (hasattr(batches, "get_state") and hasattr(batches, "set_state")):
+        raise NarError(
+            f"batches of type {type(batches).__name__} cannot go on where they were stopped: they "
+            "need get_state() and set_state(), as a Grain iterator has"
+        )
+    if validation is not None and (
+        iter(validation) is validation or not any(True for _ in validation)
+    ):
+        raise NarError(
+            f"validation of type {type(validation).__name__} is empty, or would be the second "
+            "time: pass a list of batches"
+        )
 
 
 def _placed(batches: Any, mesh: Mesh | None) -> Iterator[Batch]:

@@ -1,0 +1,17 @@
+"""How a broken contract is reported."""
+
+from typing import Any, NoReturn
+
+
+class ContractError(AssertionError):
+    """A contract is broken; the message says which point, whose, where, and what was seen."""
+
+
+def broken(point: str, who: object, what: str) -> NoReturn:
+    """Raises a ContractError that names the point, the culprit and what was seen."""
+    raise ContractError(f"{who!r} breaks {point}: {what}")
+
+
+def named(x: Any) -> str:
+    """An array's type in words: int32[8, 12]."""
+    return f"{x.dtype}{list(x.shape)}"

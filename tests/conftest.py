@@ -1,0 +1,122 @@
+"""What all tests share: quick and remembered compilation, steady examples, and tiny models."""
+
+import functools
+import os
+import pathlib
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nar import Source, Transformer
+from nar.testing import random_model
+from nar.testing.oracles import log_softmax
+
+# Compilation is most of what tests do. Processes that tests start inherit these settings.
+CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
+for name, value in {
+    "jax_disable_most_optimizations": True,
+    "jax_compilation_cache_dir": str(CACHE),
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+}.items():
+    os.environ.setdefault(name.upper(), str(value))
+    jax.config.update(name, value)
+
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, max_examples=12)
+hypothesis.settings.load_profile("steady")
+
+SYMBOLS = np.arange(5, 13)
+"""What the toy task's sources are made of."""
+
+
+def toy_source(seed: int, encoder: bool) -> Source:
+    """Eight rows of one to five symbols; a prompt ends with BOS."""
+    random = np.random.default_rng(seed)
+    rows = [random.choice(SYMBOLS, n).tolist() for n in random.integers(1, 6, 8)]
+    return Source.of([row if encoder else [*row, 2] for row in rows], width=6)
+
+
+@functools.cache
+def trained_model(encoder: bool, steps: int = 300) -> Transformer:
+    """Learns to write its source backwards; the shape is `random_model`'s, so programs are too."""
+    config = random_model(encoder=encoder).config
+    model = Transformer(config, key=jax.random.key(1))
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+
+    def batch(key):
+        first, second = jax.random.split(key)
+        length = jax.random.randint(first, (64,), 1, 6)
+        symbols = jax.random.randint(second, (64, 6), 5, 13)
+        place = jnp.arange(6)
+        back = jnp.take_along_axis(symbols, jnp.maximum(length[:, None] - 1 - place, 0), axis=1)
+        target = jnp.where(place < length[:, None], back, config.eos)
+        weight = place <= length[:, None]
+        if encoder:
+            return Source(symbols, length), target, weight
+        prompt = jnp.where(place == length[:, None], config.bos, symbols)
+        return Source(prompt, length + 1), target, weight
+
+    def loss(model, source, target, weight):
+        context, pending = model.begin(source, 0)
+        fed = jnp.concatenate([pending[:, None], target[:, :-1]], axis=1)
+        logits = model.logits(model.extend(fed, context)[0])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+        return (losses * weight).sum() / weight.sum()
+
+    @jax.jit
+    def train(model, key):
+        def step(carry, key):
+            model, state = carry
+            value, gradient = jax.value_and_grad(loss)(model, *batch(key))
+            change, state = optimizer.update(gradient, state, model)
+            return (optax.apply_updates(model, change), state), value
+
+        keys = jax.random.split(key, steps)
+        return jax.lax.scan(step, (model, optimizer.init(model)), keys)
+
+    (model, _), losses = train(model, jax.random.key(2))
+    assert losses[-20:].mean() < 0.3, losses[-20:]
+    return model
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """`trained(encoder)` is a model that writes its source backwards."""
+    return trained_model
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """`toy(seed, encoder)` is a batch of that task."""
+    return toy_source
+
+
+@pytest.fixture(params=[True, False], ids=["encoder-decoder", "decoder-only"], scope="session")
+def encoder(request):
+    """Whether the model has an encoder."""
+    return request.param
+
+
+def nucleus(temperature=1.0, top_k=None, top_p=None):
+    """Temperature, then top-k, then top-p, one distribution at a time, by sorting."""
+
+    def warp(logits):
+        flat = logits.reshape(-1, logits.shape[-1]) / temperature
+        out = np.full_like(flat, -np.inf)
+        for row, scores in enumerate(flat):
+            order = np.argsort(-scores, kind="stable")[:top_k]
+            kept = log_softmax(scores[order])
+            most = np.searchsorted(np.cumsum(np.exp(kept)), top_p) + 1 if top_p else None
+            out[row, order[:most]] = log_softmax(kept[:most])
+        return out.reshape(logits.shape)
+
+    return warp
+
+
+@pytest.fixture(scope="session")
+def warp():
+    """`warp(temperature, top_k, top_p)` is a NumPy function from logits to log-probabilities."""
+    return nucleus

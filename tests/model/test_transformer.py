@@ -1,0 +1,211 @@
+"""The shared transformer against another one, which is written from the papers in loops."""
+
+import dataclasses
+import functools
+import typing
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nar import Model, Source, Transformer, TransformerConfig
+from tests.model.reference import (
+    KINDS,
+    LLAMA,
+    MARIAN,
+    NO_BIAS,
+    SMALL,
+    SOURCES,
+    T5,
+    TARGETS,
+    Reference,
+    build,
+)
+
+SETTINGS = {
+    "vaswani": {},
+    "post-norm": {"norm_position": "post"},
+    "post-norm and a norm at the end": {"norm_position": "post", "final_norm": True},
+    "pre-norm without one": {"final_norm": False, "norm": "rms", "norm_eps": 1e-2},
+    "qk-norm": {"qk_norm": True, "norm_eps": 1e-3},
+    "learned": {"positions": "learned", "activation": "gelu"},
+    "rotary": {"positions": "rotary", "gated": True},
+    "relative": {"positions": "relative", "activation": "gelu", "gated": True},
+    "none": {"positions": "none", "activation": "gelu_tanh"},
+    "bias of qkv alone": {**NO_BIAS, "qkv_bias": True, "activation": "swish"},
+    "bias of out alone": {**NO_BIAS, "out_bias": True, "scale_attention": False},
+    "bias of ff alone": {**NO_BIAS, "ff_bias": True, "logits_bias": True},
+    "one key-value head": {"kv_heads": 1, "head_dim": 5, "scale_embedding": False},
+    "tied": {"embeddings": "tied", "source_vocab_size": 7, "positions": "learned"},
+    "separate": {"embeddings": "separate", "source_vocab_size": 17, "logits_bias": True},
+    "4-1": {"encoder_layers": 4, "positions": "relative", "d_model": 8, "norm_position": "post"},
+    "1-3": {"decoder_layers": 3, "positions": "rotary", "qk_norm": True, "kv_heads": 2},
+    "marian": MARIAN,
+    "t5": T5,
+    "llama": LLAMA,
+    "qwen3": {**LLAMA, "qk_norm": True, "embeddings": "shared", "head_dim": 6, "decoder_layers": 2},
+}
+
+
+@jax.jit
+def forced(model, source, target, dropout=None):
+    keys = (None, None) if dropout is None else jax.random.split(dropout)
+    context, pending = model.begin(source, 0, dropout=keys[0])
+    inputs = jnp.concatenate([pending[:, None], target[:, :-1]], axis=1)
+    return model.logits(model.extend(inputs, context, dropout=keys[1])[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_teacher_forced_logits_are_those_of_the_papers(name, kind):
+    model = build(**{**SETTINGS[name], **KINDS[kind]})
+    got = forced(model, Source.of(SOURCES), Source.of(TARGETS).tokens)
+    assert got.dtype == jnp.float32
+    for row, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+        want = Reference(model).forced(source, target)
+        np.testing.assert_allclose(got[row, : len(target)], want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_settings_above_name_every_choice_of_the_config():
+    default = TransformerConfig(**SMALL)
+    for field in dataclasses.fields(TransformerConfig):
+        used = {s.get(field.name, getattr(default, field.name)) for s in SETTINGS.values()}
+        if typing.get_origin(field.type) is typing.Literal and field.name != "dtype":
+            assert used == set(typing.get_args(field.type)), field.name
+        elif field.type is bool:
+            assert used == {True, False}, field.name
+
+
+# --------------------------------------------------------------------------- numbers and training
+@pytest.mark.parametrize("settings", [{}, MARIAN, T5, LLAMA], ids=["pre", "marian", "t5", "llama"])
+def test_bfloat16_is_near_and_its_parameters_and_logits_are_float32(settings):
+    model = build(**settings, dtype="bfloat16")
+    chex.assert_trees_all_equal_dtypes(model, jax.tree.map(np.float32, model))
+    source, target = Source.of(SOURCES), Source.of(TARGETS).tokens
+    context, pending = model.begin(source, 2)
+    hidden, fresh = model.extend(pending[:, None], context)
+    context = context.commit(fresh, jnp.ones_like(pending))
+    assert {x.dtype for x in (hidden, *context.keys, *context.values)} == {jnp.dtype("bfloat16")}
+    logits = forced(model, source, target)
+    assert logits.dtype == jnp.float32
+    # Sums are kept as they are: rounded to 8 bits, the two best logits would often be equal.
+    assert (logits != logits.astype(jnp.bfloat16)).mean() > 0.5
+    for row, (one, other) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+        want = Reference(model).forced(one, other)
+        error = np.sqrt(np.mean((logits[row, : len(other)] - want) ** 2))
+        assert error < 0.05 * np.std(want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_the_differences_of_the_oracle(kind):
+    """Of every parameter array, one entry, against central differences in float64."""
+    settings = {**T5, "kv_heads": 2, "qk_norm": True, "logits_bias": True, "ff_bias": True}
+    model = build(**{**settings, "head_dim": None, **KINDS[kind]})
+    rng = np.random.default_rng(2)
+    weight = [rng.normal(size=(len(target), 11)) for target in TARGETS]
+    padded = np.zeros((3, 4, 11))
+    for row, w in enumerate(weight):
+        padded[row, : len(w)] = w
+
+    @jax.jit
+    @jax.grad
+    def gradient(model, source, target):
+        context, pending = model.begin(source, 0)
+        inputs = jnp.concatenate([pending[:, None], target[:, :-1]], axis=1)
+        return (model.logits(model.extend(inputs, context)[0]) * padded).sum()
+
+    def loss(leaves):
+        reference = Reference(jax.tree.unflatten(structure, leaves))
+        forced = map(reference.forced, SOURCES, TARGETS)
+        return sum((logits * w).sum() for logits, w in zip(forced, weight, strict=True))
+
+    gradients = jax.tree.leaves(gradient(model, Source.of(SOURCES), Source.of(TARGETS).tokens))
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda x: np.asarray(x, np.float64), model))
+    step = 1e-5
+    for i, got in enumerate(gradients):
+        entry = np.unravel_index(np.argmax(np.abs(got)), got.shape)
+        ends = []
+        for sign in (1, -1):
+            moved = leaves[i].copy()
+            moved[entry] += sign * step
+            ends.append(loss([*leaves[:i], moved, *leaves[i + 1 :]]))
+        want = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose(got[entry], want, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_only_with_a_key_and_the_same_with_the_same(kind):
+    source, target = Source.of(SOURCES), Source.of(TARGETS).tokens
+    model, plain = (build(dropout=rate, **KINDS[kind]) for rate in (0.3, 0.0))
+    chex.assert_trees_all_equal(forced(model, source, target), forced(plain, source, target))
+    one, same, other = (forced(model, source, target, jax.random.key(k)) for k in (1, 1, 2))
+    chex.assert_trees_all_equal(one, same)
+    assert not np.allclose(one, other)
+    assert not np.allclose(one, forced(model, source, target))
+    # The two keys are noise of the encoder, or the prompt, and of what is extended.
+    keys = jax.random.split(jax.random.key(1))
+    for dropout in ((keys[0], None), (None, keys[1])):
+        context, pending = model.begin(source, 0, dropout=dropout[0])
+        hidden, _ = model.extend(pending[:, None], context, dropout=dropout[1])
+        clean, _ = model.extend(pending[:, None], model.begin(source, 0)[0])
+        assert not np.allclose(hidden[0], clean[0])
+
+
+# ------------------------------------------------------------------------------------- a pytree
+def test_a_model_is_a_pytree_of_float32_parameters_with_named_axes():
+    for settings in SETTINGS.values():
+        create = functools.partial(Transformer, TransformerConfig(**{**SMALL, **settings}))
+        shape = jax.eval_shape(create, key=jax.random.key(0))
+        variables = jax.tree.leaves(shape, is_leaf=lambda x: isinstance(x, nnx.Variable))
+        for variable in variables:
+            assert isinstance(variable, nnx.Param)
+            assert variable.dtype == jnp.float32
+            axes = variable.get_metadata()["axes"]
+            assert len(axes) == variable.ndim
+            assert set(axes) <= {None, "heads", "ff", "vocab"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "tables"),
+    [
+        ({"embeddings": "shared"}, [11]),
+        ({"embeddings": "tied", "source_vocab_size": 7}, [7, 11]),
+        ({"embeddings": "tied"}, [11, 11]),
+        ({"embeddings": "separate", "source_vocab_size": 7}, [7, 11, 11]),
+        ({"embeddings": "separate", "encoder_layers": 0}, [11, 11]),
+        ({"embeddings": "tied", "encoder_layers": 0}, [11]),
+        ({"positions": "learned"}, [11, 24]),
+    ],
+)
+def test_a_tied_table_is_stored_once(settings, tables):
+    model = build(**settings)
+    width = SMALL["d_model"]
+    of_model = [model.embedding, model.source_embedding, model.output, model.learned]
+    rows = sorted(len(e.table[...]) for e in of_model if e is not None)
+    assert rows == tables
+    count = sum(x.size for x in jax.tree.leaves(model))
+    bare = jax.tree.leaves((model.encoder, model.decoder, model.logits_bias))
+    assert count == sum(tables) * width + sum(x.size for x in bare)
+
+
+def test_two_models_of_one_shape_are_one_program():
+    traced = chex.assert_max_traces(lambda m, s, t: m.extend(t, m.begin(s, 2)[0])[0], n=1)
+    run = jax.jit(traced)
+    for seed in (0, 1):
+        run(build(seed), Source.of(SOURCES), jnp.asarray([[2]] * 3))
+    doubled = jax.tree.map(lambda x: 2 * x, build())
+    run(doubled, Source.of(SOURCES), jnp.asarray([[2]] * 3))
+
+
+def test_what_a_model_offers():
+    assert isinstance(build(), Model)
+    for layers in (1, 0):
+        spec = build(encoder_layers=layers, mask=4, eos=5, pad=6).spec
+        assert (spec.vocab_size, spec.encoder) == (11, layers > 0)
+        assert (spec.max_source, spec.max_target) == (24, 24)
+        assert (spec.mask, spec.eos, spec.pad) == (4, 5, 6)
+        assert spec.causal
+        assert not spec.bidirectional

@@ -1,0 +1,90 @@
+import json
+import struct
+
+import pytest
+
+from nar.training.metrics import Metrics, Progress
+
+
+def lines(run_dir):
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_resumed_run_writes_each_step_once(tmp_path):
+    with Metrics(tmp_path) as metrics:
+        for step in (1, 2, 3, 4):
+            metrics.write(step, "train", {"loss": 1.0 / step})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "split": "tr')  # killed while it wrote
+    with Metrics(tmp_path, step=2) as metrics:
+        metrics.write(3, "train", {"loss": 7.0})
+    assert lines(tmp_path) == [
+        {"step": 1, "split": "train", "loss": 1.0},
+        {"step": 2, "split": "train", "loss": 0.5},
+        {"step": 3, "split": "train", "loss": 7.0},
+    ]
+
+
+def test_a_new_run_in_an_old_folder_starts_anew(tmp_path):
+    for _ in range(2):
+        with Metrics(tmp_path) as metrics:
+            metrics.write(1, "train", {"loss": 1.0})
+    assert len(lines(tmp_path)) == 1
+
+
+def fields(message):
+    """The fields of a protocol buffer, decoded by hand: number, then int or bytes."""
+    i = 0
+
+    def varint():
+        nonlocal i
+        value = shift = 0
+        while True:
+            byte, i = message[i], i + 1
+            value, shift = value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while i < len(message):
+        number, kind = divmod(varint(), 8)
+        if kind == 0:
+            yield number, varint()
+        else:
+            size = {1: 8, 5: 4}.get(kind) or varint()
+            yield number, message[i : i + size]
+            i += size
+
+
+def scalars(run_dir):
+    """Step, tag and value in event files, as TensorBoard finds them there."""
+    for path in sorted(run_dir.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:  # records: length, its checksum, content, its checksum
+            (size,) = struct.unpack("<Q", data[:8])
+            event, data = dict(fields(data[12 : 12 + size])), data[16 + size :]
+            if 5 in event:  # a summary
+                value = dict(fields(dict(fields(event[5]))[1]))
+                yield event.get(2, 0), value[1].decode(), struct.unpack("<f", value[2])[0]
+
+
+def test_tensorboard_finds_scalars(tmp_path):
+    with Metrics(tmp_path) as metrics:
+        metrics.write(10, "train", {"loss": 2.5, "grad_norm": 0.5})
+        metrics.write(300, "validation", {"loss": 1.25})
+    assert list(scalars(tmp_path)) == [
+        (10, "train/loss", 2.5),
+        (10, "train/grad_norm", 0.5),
+        (300, "validation/loss", 1.25),
+    ]
+
+
+@pytest.mark.parametrize(("every", "count"), [(1000.0, 2), (0.0, 3)])
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, every, count):
+    values = {"loss": 2.0, "tokens_per_second": 1234.5, "seconds_per_step": 0.6}
+    with Progress(400, every=every) as progress:
+        for step in (100, 200, 400):
+            progress.show(step, values)
+    out, err = capsys.readouterr()
+    assert not out
+    assert len(err.splitlines()) == count
+    assert err.startswith("step 100/400: loss 2.000, 1,234 target tokens/s, 3.0 minutes left\n")
