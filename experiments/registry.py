@@ -67,7 +67,6 @@ def transformer(**options) -> TransformerConfig:
 
 FIXED_POINTS = (
     "jacobi",
-    "jacobi:oracle_length=true",
     "jacobi:block=3",
     "jacobi:block=5",
     "gauss-seidel-jacobi:block=3",
@@ -112,6 +111,7 @@ MULTI30K = Experiment(
         keep=3,
     ),
     decoders=("greedy", "beam", *FIXED_POINTS, *GUESSES),
+    more=("jacobi:oracle_length=true",),
     max_length=80,
 )  # fmt: skip
 
@@ -129,6 +129,7 @@ G2P = Experiment(
         keep=3,
     ),
     decoders=("greedy", "beam", *FIXED_POINTS, *GUESSES),
+    more=("jacobi:oracle_length=true",),
     pieces="words",
     metric="token_error",
     max_length=40,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nar
-from nar import Greedy, NarError, Sample, Transformer
+from nar import Greedy, NarError, Transformer
 from nar.decoders.rules import Exact, Rule, Sampling
 from nar.model import Context
 from nar.testing import ContractError, check_decoder, check_model, oracles, random_model

@@ -134,7 +134,11 @@ class Dropout:
         if self.key is None or not self.rate:
             return x
         self.uses += 1
-        # 16 random bits an element: half the time of the default, and a rate exact to 2 ** -16.
-        bits = jax.random.bits(jax.random.fold_in(self.key, self.uses), x.shape, np.uint16)
-        keep = bits >= np.uint16(min(round(self.rate * 2**16), 2**16 - 1))
+        # Each random word decides for two elements: half the time, and a rate exact to 2 ** -16.
+        *batch, width = x.shape
+        words = jax.random.bits(
+            jax.random.fold_in(self.key, self.uses), (*batch, -(-width // 2)), np.uint32
+        )
+        bits = jax.lax.bitcast_convert_type(words, np.uint16).reshape(*batch, -1)[..., :width]
+        keep = bits >= np.uint16(round(self.rate * 2**16))
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)

@@ -165,7 +165,7 @@ class Drafted(Drafter):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Siblings(Drafter):
-    """Three tokens for one place, drawn from the bundle's `q` without replacement; all have children.
+    """Three tokens for one place, drawn from a fixed `q` without replacement, each with a child.
 
     The distribution that the second was drawn from is `q` without the first, and so on.
     """

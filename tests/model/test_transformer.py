@@ -51,11 +51,11 @@ SETTINGS = {
 
 
 @jax.jit
-def forced(model, source, target, dropout=None):
-    keys = (None, None) if dropout is None else jax.random.split(dropout)
-    context, pending = model.begin(source, 0, dropout=keys[0])
+def forced(model, source, target, begin_key=None, extend_key=None):
+    """Logits that predict each token of the target."""
+    context, pending = model.begin(source, 0, dropout=begin_key)
     inputs = jnp.concatenate([pending[:, None], target[:, :-1]], axis=1)
-    return model.logits(model.extend(inputs, context, dropout=keys[1])[0])
+    return model.logits(model.extend(inputs, context, dropout=extend_key)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,9 +85,14 @@ def test_bfloat16_is_near_and_its_parameters_and_logits_are_float32(settings):
     model = build(**settings, dtype="bfloat16")
     chex.assert_trees_all_equal_dtypes(model, jax.tree.map(np.float32, model))
     source, target = Source.of(SOURCES), Source.of(TARGETS).tokens
-    context, pending = model.begin(source, 2)
-    hidden, fresh = model.extend(pending[:, None], context)
-    context = context.commit(fresh, jnp.ones_like(pending))
+
+    @jax.jit
+    def step(model, source):
+        context, pending = model.begin(source, 2)
+        hidden, fresh = model.extend(pending[:, None], context)
+        return hidden, context.commit(fresh, jnp.ones_like(pending))
+
+    hidden, context = step(model, source)
     assert {x.dtype for x in (hidden, *context.keys, *context.values)} == {jnp.dtype("bfloat16")}
     logits = forced(model, source, target)
     assert logits.dtype == jnp.float32
@@ -141,17 +146,18 @@ def test_dropout_only_with_a_key_and_the_same_with_the_same(kind):
     source, target = Source.of(SOURCES), Source.of(TARGETS).tokens
     model, plain = (build(dropout=rate, **KINDS[kind]) for rate in (0.3, 0.0))
     chex.assert_trees_all_equal(forced(model, source, target), forced(plain, source, target))
-    one, same, other = (forced(model, source, target, jax.random.key(k)) for k in (1, 1, 2))
-    chex.assert_trees_all_equal(one, same)
-    assert not np.allclose(one, other)
-    assert not np.allclose(one, forced(model, source, target))
-    # The two keys are noise of the encoder, or the prompt, and of what is extended.
-    keys = jax.random.split(jax.random.key(1))
-    for dropout in ((keys[0], None), (None, keys[1])):
-        context, pending = model.begin(source, 0, dropout=dropout[0])
-        hidden, _ = model.extend(pending[:, None], context, dropout=dropout[1])
-        clean, _ = model.extend(pending[:, None], model.begin(source, 0)[0])
-        assert not np.allclose(hidden[0], clean[0])
+    clean = forced(model, source, target)
+    # One key is noise of the encoder, or of the prompt, the other of what is extended.
+    one, two = jax.random.split(jax.random.key(1))
+    for keys, others in (
+        ((one, None), (two, None)),
+        ((None, one), (None, two)),
+        ((one, two), (two, one)),
+    ):
+        noisy = forced(model, source, target, *keys)
+        chex.assert_trees_all_equal(noisy, forced(model, source, target, *keys))
+        for different in (clean, forced(model, source, target, *others)):
+            assert not np.allclose(noisy[0], different[0])
 
 
 # ------------------------------------------------------------------------------------- a pytree
