@@ -13,5 +13,6 @@ def broken(point: str, who: object, what: str) -> NoReturn:
 
 
 def named(x: Any) -> str:
-    """An array's type in words: int32[8, 12]."""
-    return f"{x.dtype}{list(x.shape)}"
+    """An array's type in words: int32[8, 12]. A weak type is another: jit traces it again."""
+    weak = "weak " if getattr(x, "weak_type", False) else ""
+    return f"{weak}{x.dtype}{list(x.shape)}"

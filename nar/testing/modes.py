@@ -19,7 +19,7 @@ Mode = Callable[[Decoder, Any, Source, Keys], Output | Rows]
 
 
 @functools.cache
-def counting(kind: type[Decoder]) -> type[Decoder]:
+def counting(kind: type[Decoder]) -> Any:
     """Decoders of this kind that count in `traces`, for all of them, how often `step` is traced."""
 
     class Counting(kind):

@@ -62,11 +62,11 @@ TARGETS = [[5, 9, 4, 3], [10, 7, 3], [3]]
 
 def build(seed=0, **settings):
     """A small model with every parameter random: zeros and ones would hide mistakes."""
-    config = TransformerConfig(**{**SMALL, **settings})
+    create = partial(Transformer, TransformerConfig(**{**SMALL, **settings}))
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda x: jnp.asarray(x + rng.normal(0, 0.3, x.shape), jnp.float32),
-        Transformer(config, key=jax.random.key(seed)),
+        lambda x: jnp.asarray(rng.normal(0.5 if x.ndim == 1 else 0, 0.4, x.shape), x.dtype),
+        jax.eval_shape(create, key=jax.random.key(seed)),
     )
 
 
