@@ -118,9 +118,11 @@ class Beam(Decoder):
         none = Hypotheses(
             tokens=jnp.full((*shape, self.max_length), target.spec.pad, jnp.int32),
             length=jnp.zeros(shape, jnp.int32),
-            score=jnp.full(shape, NEG),
+            score=jnp.full(shape, NEG, jnp.float32),
         )
-        limit = jnp.full((batch,), self.max_length) if source.limit is None else source.limit
+        limit = (
+            jnp.full((batch,), self.max_length, jnp.int32) if source.limit is None else source.limit
+        )
         return State(
             tokens=none.tokens[:, 0],
             length=none.length[:, 0],

@@ -79,7 +79,9 @@ class DraftVerify(Decoder):
         target, batch = role(model), source.tokens.shape[0]
         key = row_keys(key, batch)
         context, pending = target.begin(source, self.max_length)
-        limit = jnp.full((batch,), self.max_length) if source.limit is None else source.limit
+        limit = (
+            jnp.full((batch,), self.max_length, jnp.int32) if source.limit is None else source.limit
+        )
         roles = tuple(dict.fromkeys((TARGET, *self.needs)))
         return State(
             tokens=constrain(

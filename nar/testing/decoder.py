@@ -108,7 +108,7 @@ def independent(case: Case) -> None:
 
 def one_trace(case: Case) -> None:
     """3. `step` is traced once for all steps and contents, and keeps every shape and dtype."""
-    again = replace(case.decoder)
+    again: Any = replace(case.decoder)
     case.hold(hash(again) == hash(case.decoder), "equal ones have different hashes")
     arguments = (case.model, case.sources[0], case.keys)
     first = jax.eval_shape(lambda m, s, k: case.decoder.init(m, s, key=k), *arguments)
