@@ -120,3 +120,10 @@ def nucleus(temperature=1.0, top_k=None, top_p=None):
 def warp():
     """`warp(temperature, top_k, top_p)` is a NumPy function from logits to log-probabilities."""
     return nucleus
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_go_with_their_module():
+    """Thousands of compiled programs in one process run out of memory maps, and crash it."""
+    yield
+    jax.clear_caches()

@@ -92,7 +92,9 @@ def test_random_models(name, encoder, options):
 def test_trained_models(name, encoder, trained, toy, options):
     sources = [toy(0, encoder), toy(1, encoder)]
     model = trained(encoder)
-    check(name, model, sources=sources, points=(1, 2, 5, 7), **options.get(name, {}))
+    # Trained, the model is so certain that its nucleus is one token: keys need not matter (point 7).
+    points = (1, 2, 5) if name == "sample" else (1, 2, 5, 7)
+    check(name, model, sources=sources, points=points, **options.get(name, {}))
 
 
 rows = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=8, max_size=8)

@@ -140,5 +140,5 @@ class Dropout:
             jax.random.fold_in(self.key, self.uses), (*batch, -(-width // 2)), np.uint32
         )
         bits = jax.lax.bitcast_convert_type(words, np.uint16).reshape(*batch, -1)[..., :width]
-        keep = bits >= np.uint16(round(self.rate * 2**16))
+        keep = bits >= np.uint16(min(round(self.rate * 2**16), 2**16 - 1))
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)

@@ -166,6 +166,15 @@ def test_dropout_is_new_at_every_use_and_the_same_with_the_same_key():
     assert (Dropout(0.5, jax.random.key(1))(x) != first).any()
 
 
+def test_neighbours_are_dropped_independently_in_every_shape():
+    """One random word decides for two elements; their fates must not be one."""
+    dropped = np.asarray(Dropout(0.5, KEY)(jnp.ones((3000, 7)))) == 0
+    together = np.corrcoef(dropped, rowvar=False)
+    assert np.abs(together - np.eye(7)).max() < 5 / math.sqrt(3000)
+    assert abs(dropped.mean() - 0.5) < 5 * 0.5 / math.sqrt(dropped.size)
+    assert Dropout(0.5, KEY)(jnp.ones((1,))).shape == (1,)
+
+
 def test_dropout_does_nothing_without_a_key_or_a_rate():
     x = jnp.ones((10,), jnp.bfloat16)
     assert Dropout(0.5, None)(x) is x
