@@ -92,7 +92,7 @@ def test_random_models(name, encoder, options):
 def test_trained_models(name, encoder, trained, toy, options):
     sources = [toy(0, encoder), toy(1, encoder)]
     model = trained(encoder)
-    # Trained, the model is so certain that its nucleus is one token: keys need not matter (point 7).
+    # Once trained, the model is so certain that its nucleus is one token, for any key (point 7).
     points = (1, 2, 5) if name == "sample" else (1, 2, 5, 7)
     check(name, model, sources=sources, points=points, **options.get(name, {}))
 
