@@ -1,4 +1,13 @@
-"""python -m experiments list | run NAME | table RUNS...: trains and compares decoders."""
+"""python -m experiments list | train NAME | bench NAME | run NAME | table RUNS...
+
+    list    the experiments there are
+    train   trains an experiment's model; goes on where it was stopped
+    bench   runs its decoders over the test set, and writes the report anew
+    run     both; what is finished is not done again
+    table   prints reports as tables; --write FILES... puts them into documents that quote them
+
+train, bench and run take the experiment's fields as options: see run NAME --help.
+"""
 
 import dataclasses
 import pathlib
@@ -8,7 +17,6 @@ from typing import Annotated
 import tyro
 
 from experiments.registry import EXPERIMENTS, Experiment, find
-from experiments.table import markdown, read
 from nar.core import NarError
 
 
@@ -19,11 +27,13 @@ class Options:
     Attributes:
         data_dir: the folder that holds the corpora.
         run_dir: what is trained and measured goes here; by default runs/NAME.
+        beside: other finished runs on the same text, whose models join the report.
         full: run all decoders, not only one of every family.
     """
 
     data_dir: pathlib.Path | None = None
     run_dir: pathlib.Path | None = None
+    beside: tuple[pathlib.Path, ...] = ()
     full: bool = False
 
 
@@ -31,24 +41,22 @@ def main(arguments: list[str]) -> int:
     """The command line; returns the exit status."""
     match arguments:
         case ["list"]:
+            width = max(map(len, EXPERIMENTS))
             for experiment in EXPERIMENTS.values():
-                print(f"{experiment.name:20} {experiment.about}")
-        case ["run", name, *rest]:
-            run_named(name, rest)
-        case ["table", *runs] if runs:
-            print("\n\n".join(map(markdown, read(runs))))
+                print(f"{experiment.name:{width}}  {experiment.about}")
+        case ["train" | "bench" | "run" as task, name, *rest]:
+            work(task, name, rest)
+        case ["table", *paths] if paths and not paths[0].startswith("-"):
+            quoting = paths.index("--write") if "--write" in paths else len(paths)
+            write_tables(paths[:quoting], paths[quoting + 1 :])
         case _:
-            print(f"{__doc__}\n\n    run NAME --help says what can be changed", file=sys.stderr)
+            print(__doc__, file=sys.stderr)
             return 2
     return 0
 
 
-def run_named(name: str, arguments: list[str]) -> None:
-    """Runs an experiment, its fields changed as the command line says."""
-    import jax
-
-    from experiments.run import run
-
+def work(task: str, name: str, arguments: list[str]) -> None:
+    """Does one of the tasks for an experiment, its fields changed as the command line says."""
     default = find(name)
 
     def command(
@@ -57,13 +65,33 @@ def run_named(name: str, arguments: list[str]) -> None:
             Experiment, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands
         ] = default,
     ) -> None:
-        directory = options.run_dir or pathlib.Path("runs") / experiment.name
-        run(experiment, directory, options.data_dir, full=options.full)
+        from experiments.run import bench, run, train
+        from nar.bench.publish import show
 
-    # Compiled programs are kept between runs.
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "nar"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    tyro.cli(command, args=arguments, prog=f"python -m experiments run {name}")
+        directory = options.run_dir or pathlib.Path("runs") / experiment.name
+        if task == "train":
+            train(experiment, directory, options.data_dir)
+            return
+        do = run if task == "run" else bench
+        report = do(
+            experiment, directory, options.data_dir, beside=options.beside, full=options.full
+        )
+        show(report, directory)
+
+    tyro.cli(command, args=arguments, prog=f"python -m experiments {task} {name}")
+
+
+def write_tables(runs: list[str], documents: list[str]) -> None:
+    """Prints the tables of reports, or writes them into documents that quote them."""
+    from nar.bench.quote import quote
+    from nar.bench.report import Report
+    from nar.bench.table import tables
+
+    reports = [Report.load(path) for path in runs]
+    for document in documents:
+        quote(pathlib.Path(document), {report.title: report for report in reports})
+    if not documents:
+        print("\n\n".join(table.markdown() for table in tables(reports)))
 
 
 if __name__ == "__main__":
@@ -72,4 +100,5 @@ if __name__ == "__main__":
     except NarError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:
-        sys.exit(f"{stop or 'interrupted'}")
+        print(stop or "interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -23,6 +23,10 @@ class GrammarData:
     sizes: tuple[int, int, int] = (20_000, 500, 500)
     grammar: GrammarConfig = GrammarConfig()
 
+    def describe(self, split: str) -> str:
+        """What reports call one of `SPLITS`."""
+        return f"the built-in grammar's {split} set"
+
     def open(self, split: str, data_dir: pathlib.Path | None) -> Corpus:
         """One of `SPLITS`."""
         return Grammar(split, self.sizes[SPLITS.index(split)], self.grammar)
@@ -42,6 +46,11 @@ class FolderData:
     source: str
     target: str
     splits: tuple[str, str, str] = SPLITS
+
+    def describe(self, split: str) -> str:
+        """What reports call one of `SPLITS`."""
+        name = self.splits[SPLITS.index(split)]
+        return f"{self.folder}/{name} ({self.source} to {self.target})"
 
     def open(self, split: str, data_dir: pathlib.Path | None) -> Corpus:
         """One of `SPLITS`.
@@ -70,6 +79,11 @@ class TfdsData:
     source: str
     target: str
     splits: tuple[str, str, str] = ("train", "validation", "test")
+
+    def describe(self, split: str) -> str:
+        """What reports call one of `SPLITS`."""
+        name = self.splits[SPLITS.index(split)]
+        return f"{self.name}/{name} ({self.source} to {self.target})"
 
     def open(self, split: str, data_dir: pathlib.Path | None) -> Corpus:
         """One of `SPLITS`.

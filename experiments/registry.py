@@ -1,11 +1,12 @@
 """What an experiment is, and the experiments there are; derive yours with `dataclasses.replace`."""
 
 import dataclasses
-from collections.abc import Mapping
+from typing import Literal
 
 from experiments.data import FolderData, GrammarData, TfdsData
-from nar.bench.quality import METRICS, Metric
-from nar.core import Decoder, NarError, at_least, nearest
+from nar.bench.protocol import Protocol
+from nar.bench.quality import METRICS, MetricName
+from nar.core import NarError, at_least, nearest
 from nar.data.tokenizer import BOS, EOS, MASK, PAD, Pieces
 from nar.decoders import make
 from nar.model import TransformerConfig
@@ -18,19 +19,21 @@ class Experiment:
     """Text, a model, its training, and the decoders to compare.
 
     Attributes:
-        name: what it is called on the command line.
+        name: what it is called on the command line, and in reports.
         about: one line.
         data: where the text comes from.
         model: the transformer; its `vocab_size` is the most pieces that the tokenizer may learn.
         train: how long and how.
         objective: the loss.
-        decoders: what `run` compares, as `nar.decoders.make` reads it.
+        decoders: what the benchmark compares, as `nar.decoders.make` reads it.
         more: decoders added by `--full`.
         pieces: the tokenizer's kind.
-        metric: how outputs are scored.
+        metric: what outputs are compared by.
+        tokenized: the target language, where papers' tokenised BLEU belongs into the report.
+        training: whether the training's targets are people's ("raw") or a model's ("distilled").
+        protocol: how much the benchmark measures.
         tokens_per_batch: padded positions of a training batch, source and target together.
         max_length: longest source and target in tokens, and the most tokens that are decoded.
-        batch_size: rows when decoding.
     """
 
     name: str
@@ -42,22 +45,39 @@ class Experiment:
     decoders: tuple[str, ...]
     more: tuple[str, ...] = ()
     pieces: Pieces = "unigram"
-    metric: Metric = "bleu"
+    metric: MetricName = "bleu"
+    tokenized: str | None = None
+    training: Literal["raw", "distilled"] = "raw"
+    protocol: Protocol = Protocol()
     tokens_per_batch: int = 4096
     max_length: int = 64
-    batch_size: int = 64
 
     def __post_init__(self):
-        for name in ("tokens_per_batch", "max_length", "batch_size"):
+        for name in ("tokens_per_batch", "max_length"):
             at_least(name, getattr(self, name), 1)
         if self.metric not in METRICS:
             raise NarError(f"metric={self.metric!r}: it must be one of {', '.join(METRICS)}")
-        self.make_decoders(full=True)
+        for name in self.names(full=True):
+            make(name, max_length=self.max_length)
 
-    def make_decoders(self, *, full: bool) -> Mapping[str, Decoder]:
-        """The decoders by the text that describes them."""
-        names = (*self.decoders, *(self.more if full else ()))
-        return {name: make(name, max_length=self.max_length) for name in names}
+    def names(self, *, full: bool) -> tuple[str, ...]:
+        """The decoders' descriptions."""
+        return (*self.decoders, *(self.more if full else ()))
+
+
+def shaped(experiment: Experiment, encoder_layers: int, decoder_layers: int) -> Experiment:
+    """The same experiment with other depths, for `--beside`: only baselines decode."""
+    depths = f"{encoder_layers}-{decoder_layers}"
+    return dataclasses.replace(
+        experiment,
+        name=f"{experiment.name}_{depths}",
+        about=f"{experiment.name} with {depths} layers of encoder and decoder",
+        model=dataclasses.replace(
+            experiment.model, encoder_layers=encoder_layers, decoder_layers=decoder_layers
+        ),
+        decoders=("greedy", "beam"),
+        more=(),
+    )
 
 
 def transformer(**options) -> TransformerConfig:
@@ -92,7 +112,9 @@ GRAMMAR = Experiment(
     decoders=("greedy", "beam", "sample", "jacobi:block=5", "gauss-seidel-jacobi:block=5",
               "hybrid-jacobi:block=3"),
     more=("jacobi", "jacobi:block=3", *GUESSES),
-    max_length=64,
+    protocol=Protocol(
+        latency_sentences=20, latency_repeats=1, batch_sizes=(64,), batch_repeats=1, cost_repeats=5
+    ),
 )  # fmt: skip
 
 MULTI30K = Experiment(
@@ -110,10 +132,18 @@ MULTI30K = Experiment(
         checkpoint_every=250,
         keep=3,
     ),
-    decoders=("greedy", "beam", *FIXED_POINTS, *GUESSES),
+    decoders=("greedy", "beam", "sample", *FIXED_POINTS, *GUESSES),
     more=("jacobi:oracle_length=true",),
     max_length=80,
 )  # fmt: skip
+
+TATOEBA = dataclasses.replace(
+    MULTI30K,
+    name="tatoeba_en-de",
+    about="short everyday sentences, English to German",
+    data=FolderData(folder="tatoeba_de-en", source="en", target="de"),
+    train=dataclasses.replace(MULTI30K.train, steps=2400),
+)
 
 G2P = Experiment(
     name="g2p",
@@ -128,14 +158,17 @@ G2P = Experiment(
         checkpoint_every=250,
         keep=3,
     ),
-    decoders=("greedy", "beam", *FIXED_POINTS, *GUESSES),
+    decoders=("greedy", "beam", "sample", *FIXED_POINTS, *GUESSES),
     more=("jacobi:oracle_length=true",),
     pieces="words",
     metric="token_error",
     max_length=40,
 )  # fmt: skip
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (GRAMMAR, G2P, MULTI30K)}
+MAIN = (GRAMMAR, G2P, MULTI30K, TATOEBA)
+SHAPES = tuple(shaped(e, *depths) for e in MAIN[1:] for depths in ((6, 6), (6, 1)))
+
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (*MAIN, *SHAPES)}
 """All experiments by name."""
 
 

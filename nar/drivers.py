@@ -31,6 +31,37 @@ def decode(
     return _decode(decoder, model, source, key)
 
 
+def compile_decode(
+    decoder: Decoder, model: Any, source: Source, *, key: Key[Array, "..."] | None = None
+) -> jax.stages.Compiled:
+    """The program that `decode` would run, for these shapes; call it with (model, source, key).
+
+    Args:
+        decoder: as in `decode`.
+        model: as in `decode`.
+        source: as in `decode`.
+        key: as in `decode`.
+    """
+    key = _check(decoder, model, source, key)
+    return _decode.lower(decoder, model, source, key).compile()
+
+
+def flops(decoder: Decoder, model: Any, source: Source) -> tuple[float, float]:
+    """Floating-point operations of the programs of `init` and of one `step`, as XLA counts them.
+
+    Args:
+        decoder: as in `decode`.
+        model: as in `decode`.
+        source: as in `decode`.
+    """
+    key = _check(decoder, model, source, None)
+    state = jax.eval_shape(functools.partial(_init, decoder), model, source, key)
+    programs = _init.lower(decoder, model, source, key), _step.lower(decoder, model, state)
+    costs = (program.cost_analysis() for program in programs)
+    first, then = ((cost or {}).get("flops", 0.0) for cost in costs)
+    return first, then
+
+
 @functools.partial(jax.jit, static_argnames="decoder")
 def _decode(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]) -> Output:
     def going(state: State):

@@ -1,135 +1,313 @@
-"""Decodes a whole test set with several decoders, in batches and in turn, and counts the work."""
+"""Times decoders in turn, counts their work, and keeps what they wrote.
 
+S1 is the latency of single sentences, Smax the throughput at the best batch. Both include the
+encoder and leave compilation out. Decoders take turns sentence by sentence, or chunk by chunk, so
+that a noisy machine is noisy for all of them, and every ratio is one of neighbours in time.
+"""
+
+import collections
 import dataclasses
+import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
-from nar.core import TARGET, Decoder, NarError, Output, Source
+from nar.core import TARGET, Decoder, Output, Source
 from nar.data.batching import evaluation_batches
-from nar.drivers import decode
+from nar.drivers import compile_decode
+from nar.testing.oracles import teacher_forced
 
-BASELINE = "greedy"
+Progress = Callable[[str, int, int], None]
+"""Told the stage, what of it is done, and how much there is."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """What one decoder did on a test set.
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Contender:
+    """A decoder on a model.
 
     Attributes:
-        decoder: its name and options.
-        outputs: token ids of each output, EOS included, in the order of the sources.
-        calls: mean number of sequential calls of the target that a sentence needed.
-        tokens_per_call: tokens written over these calls.
-        positions: mean number of positions that the target scored for a sentence.
-        equal_to_baseline: the share of outputs that are the baseline's, token for token.
-        seconds: for all batches, after compilation.
-        compile_seconds: of the first run of every shape, which writes one token.
+        decoder: with its options.
+        model: any that it runs on.
+        sources: the test set's token ids.
+        baseline: greedy on the same model, whose lengths an oracle is told; None: this is it.
     """
 
-    decoder: str
-    outputs: Sequence[Sequence[int]]
-    calls: float
-    tokens_per_call: float
-    positions: float
-    equal_to_baseline: float
-    seconds: float
-    compile_seconds: float
+    decoder: Decoder
+    model: Any
+    sources: Sequence[Sequence[int]]
+    baseline: "Contender | None" = None
+
+    @property
+    def oracle(self) -> bool:
+        """Whether it is told the length of greedy's output."""
+        return bool(getattr(self.decoder, "oracle_length", False))
+
+
+class Programs:
+    """What was compiled, by contender and shape."""
+
+    def __init__(self, seed: int):
+        self._key = jax.random.key(seed)
+        self._programs: dict[tuple[Contender, tuple[int, ...]], jax.stages.Compiled] = {}
+        self.compile_s: dict[Contender, list[float]] = collections.defaultdict(list)
+        self.peak_bytes: collections.Counter[Contender] = collections.Counter()
+
+    def run(
+        self, contender: Contender, source: Source, rows: Int[np.ndarray, " rows"], lengths: Any
+    ) -> tuple[Output, float]:
+        """Decodes a batch: what was found, and the seconds; a new shape is compiled first.
+
+        Args:
+            contender: who.
+            source: the batch; rows beyond `rows` only fill the shape.
+            rows: the sentences' numbers; a sentence's random key depends on its number alone.
+            lengths: of the baseline's outputs, for an oracle.
+        """
+        limit = np.ones(source.tokens.shape[0], np.int32)
+        limit[: len(rows)] = lengths if contender.oracle else contender.decoder.max_length
+        numbers = np.zeros(len(limit), np.int32)
+        numbers[: len(rows)] = rows
+        key = jax.vmap(jax.random.fold_in, (None, 0))(self._key, jnp.asarray(numbers))
+        given = source.replace(limit=jnp.asarray(limit))
+        place = contender, source.tokens.shape
+        if place not in self._programs:
+            start = time.perf_counter()
+            program = compile_decode(contender.decoder, contender.model, given, key=key)
+            self.compile_s[contender].append(time.perf_counter() - start)
+            self.peak_bytes[contender] = max(self.peak_bytes[contender], held(program))
+            self._programs[place] = program
+            short = given.replace(limit=jnp.ones_like(limit))
+            jax.block_until_ready(program(contender.model, short, key))  # warms up
+        program = self._programs[place]
+        jax.block_until_ready((given, key))
+        start = time.perf_counter()
+        output = jax.block_until_ready(program(contender.model, given, key))
+        return output, time.perf_counter() - start
+
+
+def held(program: jax.stages.Compiled) -> int:
+    """Bytes that a program holds at once: what it is given, makes and needs meanwhile."""
+    memory = program.memory_analysis()
+    if memory is None:
+        return 0
+    sizes = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return sizes + memory.temp_size_in_bytes - memory.alias_size_in_bytes
+
+
+def turns(contenders: Sequence[Contender], first: int) -> Iterator[Contender]:
+    """All contenders, in an order that begins with another one every time."""
+    first %= len(contenders)
+    return iter([*contenders[first:], *contenders[:first]])
+
+
+# --------------------------------------------------------------------------------------------- S1
+@dataclasses.dataclass
+class Latency:
+    """Of a contender, a number for each sentence of the sample: milliseconds, calls, positions."""
+
+    ms: list[float] = dataclasses.field(default_factory=list)
+    calls: list[int] = dataclasses.field(default_factory=list)
+    positions: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def positions_a_call(self) -> float:
+        """The mean over calls."""
+        return sum(self.positions) / sum(self.calls)
+
+
+def latency(
+    contenders: Sequence[Contender],
+    sample: Sequence[int],
+    programs: Programs,
+    *,
+    repeats: int,
+    progress: Progress = silent,
+) -> dict[Contender, Latency]:
+    """S1: each sentence of a sample alone, the median of some repeats.
+
+    Args:
+        contenders: who takes turns.
+        sample: numbers of sentences.
+        programs: where compiled programs are kept.
+        repeats: of every sentence, in turn.
+        progress: told after each sentence.
+    """
+    found = {contender: Latency() for contender in contenders}
+    for number, i in enumerate(sample):
+        rows = np.array([i])
+        single = {c: next(evaluation_batches([c.sources[i]], 1))[1] for c in contenders}
+        lengths = {
+            c: programs.run(c, single[c], rows, None)[0].length
+            for c in dict.fromkeys(c.baseline or c for c in contenders)
+        }
+        seconds: dict[Contender, list[float]] = collections.defaultdict(list)
+        outputs: dict[Contender, Output] = {}
+        for repeat in range(repeats):
+            for c in turns(contenders, number + repeat):
+                outputs[c], spent = programs.run(c, single[c], rows, lengths[c.baseline or c])
+                seconds[c].append(spent)
+        for c, output in outputs.items():
+            found[c].ms.append(1e3 * statistics.median(seconds[c]))
+            found[c].calls.append(int(output.stats.live[0]))
+            found[c].positions.append(int(output.stats.positions[TARGET][0]))
+        progress("S1: single sentences", number + 1, len(sample))
+    return found
+
+
+# ------------------------------------------------------------------------------------------- Smax
+def batches(
+    contender: Contender, rows: Int[np.ndarray, " rows"], size: int
+) -> Iterator[tuple[Int[np.ndarray, " rows"], Source]]:
+    """Some sentences of a contender's test set, in batches of similar lengths."""
+    for indices, source in evaluation_batches([contender.sources[i] for i in rows], size):
+        yield rows[indices], source
+
+
+def best_batch(
+    contenders: Sequence[Contender],
+    sizes: Sequence[int],
+    programs: Programs,
+    *,
+    repeats: int,
+    progress: Progress = silent,
+) -> dict[Contender, int]:
+    """The batch size with the highest throughput, on the sentences of median length.
+
+    Sizes are tried in ascending order, for as long as they get better.
+
+    Args:
+        contenders: who takes turns.
+        sizes: what to try.
+        programs: where compiled programs are kept.
+        repeats: of every batch; the quickest counts.
+        progress: told after each size.
+    """
+    best: dict[Contender, tuple[float, int]] = {}
+    climbing = list(contenders)
+    for number, size in enumerate(sorted(sizes)):
+        speed: dict[Contender, float] = collections.defaultdict(float)
+        for _ in range(repeats):
+            for c in climbing:
+                order = np.argsort([-len(source) for source in c.sources], kind="stable")
+                middle = max((len(order) - size) // 2, 0)
+                rows, source = next(batches(c, order[middle : middle + size], size))
+                lengths = np.full(len(rows), c.decoder.max_length)
+                if c.oracle and c.baseline:
+                    lengths = programs.run(c.baseline, source, rows, None)[0].length[: len(rows)]
+                speed[c] = max(speed[c], len(rows) / programs.run(c, source, rows, lengths)[1])
+        for c in climbing:
+            if c not in best or speed[c] > best[c][0]:
+                best[c] = speed[c], size
+        # A batch that the test set does not fill is the last one worth trying.
+        climbing = [c for c in climbing if best[c][1] == size and size < len(c.sources)]
+        progress("Smax: the best batch", number + 1, len(sizes))
+    return {c: size for c, (_, size) in best.items()}
 
 
 @dataclasses.dataclass
-class _Tally:
+class Work:
+    """What a contender did with a whole test set.
+
+    Attributes:
+        outputs: by sentence, token ids with EOS.
+        calls: by sentence, sequential calls of the target.
+        positions: by sentence, positions that the target scored.
+        accepted: how many calls accepted 0, 1, 2, ... tokens.
+        seconds: of each chunk.
+    """
+
     outputs: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
-    live: int = 0
-    positions: int = 0
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-    shapes: set[tuple[int, ...]] = dataclasses.field(default_factory=set)
+    calls: dict[int, int] = dataclasses.field(default_factory=dict)
+    positions: dict[int, int] = dataclasses.field(default_factory=dict)
+    accepted: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def add(self, rows: Iterable[int], output: Output) -> None:
+        """Notes a batch."""
+        tokens, length = np.asarray(output.tokens), np.asarray(output.length)
+        live, scored = np.asarray(output.stats.live), np.asarray(output.stats.positions[TARGET])
+        row = -1
+        for row, i in enumerate(rows):
+            self.outputs[int(i)] = tokens[row, : length[row]]
+            self.calls[int(i)], self.positions[int(i)] = int(live[row]), int(scored[row])
+        self.accepted.update(dict(enumerate(np.asarray(output.stats.accepted).tolist())))
+        # A row that only fills the shape may write one token, and does so with one call.
+        self.accepted[1] -= int(live[row + 1 :].sum())
 
 
-def measure(
-    decoders: Mapping[str, Decoder],
-    model: Any,
-    sources: Sequence[Sequence[int]],
+def throughput(
+    contenders: Sequence[Contender],
+    sizes: dict[Contender, int],
+    programs: Programs,
     *,
-    batch_size: int = 64,
-    key: Any = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Measurement]:
-    """Runs every decoder over all sources, batch by batch in turn, so that a noisy machine is fair.
-
-    A decoder with an oracle length is given the baseline's lengths.
+    progress: Progress = silent,
+) -> dict[Contender, Work]:
+    """Smax: the whole test set, sorted by length, each contender in its best batch.
 
     Args:
-        decoders: by name; the one called "greedy" is the baseline and must be there.
-        model: any that they all run on.
-        sources: token ids.
-        batch_size: rows a batch.
-        key: for decoders that sample.
-        progress: told how many sources are done.
-
-    Raises:
-        NarError: no baseline, or a source or model that does not fit a decoder.
+        contenders: who takes turns, a baseline before those that it is told to.
+        sizes: rows of a batch.
+        programs: where compiled programs are kept.
+        progress: told after each chunk.
     """
-    if BASELINE not in decoders:
-        raise NarError(f"the decoder {BASELINE!r} is missing: it is what the others are held to")
-    ordered = {BASELINE: decoders[BASELINE], **decoders}
-    tallies = {name: _Tally() for name in ordered}
-    done = 0
-    for indices, source in evaluation_batches(sources, batch_size):
-        lengths = None
-        for name, decoder in ordered.items():
-            known = lengths if getattr(decoder, "oracle_length", False) else None
-            limit = jnp.full_like(source.length, decoder.max_length) if known is None else known
-            given = source.replace(limit=limit)
-            output = _timed(decoder, model, given, key, tallies[name], indices)
-            if name == BASELINE:
-                lengths = output.length
-        done += len(indices)
-        progress(done)
-    baseline = tallies[BASELINE].outputs
-    return [_measurement(name, tallies[name], baseline) for name in decoders]
+    found = {c: Work() for c in contenders}
+    # What is compared is timed on the same sentences, in as many of them as the largest batch has.
+    chunk, number = max(sizes.values()), len(contenders[0].sources)
+    order = np.argsort([-len(source) for source in contenders[0].sources], kind="stable")
+    for start in range(0, number, chunk):
+        rows = order[start : start + chunk]
+        ordered = [*turns([c for c in contenders if not c.oracle], start // chunk)]
+        for c in (*ordered, *(c for c in contenders if c.oracle)):
+            spent = 0.0
+            for part, source in batches(c, rows, sizes[c]):
+                known = None
+                if c.oracle and c.baseline:
+                    known = [len(found[c.baseline].outputs[i]) for i in part]
+                output, seconds = programs.run(c, source, part, known)
+                found[c].add(part, output)
+                spent += seconds
+            found[c].seconds.append(spent)
+        progress("Smax: the test set", min(start + chunk, number), number)
+    return found
 
 
-def _timed(
-    decoder: Decoder, model: Any, source: Source, key: Any, tally: _Tally, indices: np.ndarray
-) -> Output:
-    """Decodes one batch and notes the result; a new shape is compiled first, on one token."""
-
-    def run(given: Source) -> tuple[Output, float]:
-        start = time.perf_counter()
-        output = jax.block_until_ready(decode(decoder, model, given, key=key))
-        return output, time.perf_counter() - start
-
-    if source.tokens.shape not in tally.shapes:
-        tally.shapes.add(source.tokens.shape)
-        tally.compile_seconds += run(source.replace(limit=jnp.ones_like(source.length)))[1]
-    output, seconds = run(source)
-    tally.seconds += seconds
-    tokens, length = np.asarray(output.tokens), np.asarray(output.length)
-    rows = slice(0, len(indices))  # what follows only fills the shape
-    for row, index in enumerate(indices):
-        tally.outputs[int(index)] = tokens[row, : length[row]]
-    tally.live += int(output.stats.live[rows].sum())
-    tally.positions += int(output.stats.positions[TARGET][rows].sum())
-    return output
+# -------------------------------------------------------------------------------------- exactness
+def first_difference(ours: np.ndarray, theirs: np.ndarray) -> int | None:
+    """The first place where two outputs differ; None where they do not."""
+    if np.array_equal(ours, theirs):
+        return None
+    shared = min(len(ours), len(theirs))
+    differing = np.flatnonzero(ours[:shared] != theirs[:shared])
+    return int(differing[0]) if len(differing) else shared
 
 
-def _measurement(name: str, tally: _Tally, baseline: Mapping[int, np.ndarray]) -> Measurement:
-    count = len(tally.outputs)
-    outputs = [tally.outputs[i].tolist() for i in range(count)]
-    equal = sum(np.array_equal(tally.outputs[i], baseline[i]) for i in range(count))
-    return Measurement(
-        decoder=name,
-        outputs=outputs,
-        calls=tally.live / count,
-        tokens_per_call=sum(map(len, outputs)) / tally.live,
-        positions=tally.positions / count,
-        equal_to_baseline=equal / count,
-        seconds=tally.seconds,
-        compile_seconds=tally.compile_seconds,
-    )
+@jax.jit
+def _gap(model: Any, source: Source, tokens: Any, place: Any) -> Any:
+    best, second = jax.lax.top_k(teacher_forced(model, source, tokens)[0, place], 2)[0]
+    return best - second
+
+
+def largest_gap(contender: Contender, ours: Work, theirs: Work) -> float | None:
+    """Where outputs leave greedy's, how far apart its two best logits were; the largest such gap.
+
+    A gap near 0 is a tie that floating-point noise decides either way. None: nothing differs.
+    """
+    gaps = []
+    for i, reference in theirs.outputs.items():
+        place = first_difference(ours.outputs[i], reference)
+        if place is None:
+            continue
+        tokens = np.zeros((1, contender.decoder.max_length), np.int32)
+        tokens[0, : len(reference)] = reference
+        _, source = next(evaluation_batches([contender.sources[i]], 1))
+        gaps.append(float(_gap(contender.model, source, jnp.asarray(tokens), place)))
+    return max(gaps, default=None)

@@ -1,13 +1,35 @@
 import functools
+import random
 
+import numpy as np
 import pytest
+import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.significance import PairedTest
 
-from nar.bench.quality import edit_distance, quality
+from nar.bench.quality import Bleu, Judge, TokenError, bootstrap, edit_distance, p_value
 from nar.core import NarError
 
 words = st.lists(st.sampled_from("abc"), max_size=6)
+WORDS = ["der", "ein", "Hund", "Mann", "läuft", "sieht", "im", "Park", "rote", "Hut-Träger", "."]
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """References, and two systems that get a fifth and a third of their words wrong."""
+    draw = random.Random(0)
+
+    def text():
+        return " ".join(draw.choice(WORDS) for _ in range(draw.randint(4, 40)))
+
+    def worse(reference, rate):
+        return " ".join(
+            draw.choice(WORDS) if draw.random() < rate else w for w in reference.split()
+        )
+
+    references = [text() for _ in range(60)]
+    return references, *([worse(r, rate) for r in references] for rate in (0.2, 0.33))
 
 
 @given(words, words)
@@ -24,23 +46,109 @@ def test_edit_distance_is_that_of_the_recursion(a, b):
 
 def test_token_error_by_hand():
     # One replacement in three tokens, one deletion of two: 2 errors in 5 tokens.
-    assert quality("token_error", ["A X C", "D"], ["A B C", "D E"]).value == pytest.approx(40)
+    found = Judge("token_error", ["A B C", "D E"]).quality(["A X C", "D"])
+    assert found.token_error == pytest.approx(40)
+    assert found.bleu is None
+    assert found.length_ratio == pytest.approx(4 / 5)
 
 
-def test_bleu_names_how_it_was_computed():
-    same = ["Ein Mann mit einem orangefarbenen Hut starrt etwas an."]
-    score = quality("bleu", same, same)
-    assert score.value == pytest.approx(100)
-    assert "tok:13a" in score.signature
-    assert "case:mixed" in score.signature
+def test_scores_are_those_of_sacrebleu(texts):
+    references, system, _ = texts
+    found = Judge("bleu", references).quality(system)
+    assert found.bleu == pytest.approx(sacrebleu.corpus_bleu(system, [references]).score)
+    assert found.chrf == pytest.approx(sacrebleu.corpus_chrf(system, [references]).score)
+    assert "tok:13a" in found.bleu_signature
+    assert "case:mixed" in found.bleu_signature
+    assert "nc:6" in found.chrf_signature
 
 
-@pytest.mark.parametrize(("outputs", "references"), [([], []), (["a"], ["a", "b"])])
+def test_the_bootstrap_is_sacrebleus_own(texts, monkeypatch):
+    references, first, second = texts
+    monkeypatch.setenv("SACREBLEU_SEED", "12345")
+    systems = [("first", first), ("second", second)]
+    oracle = PairedTest(
+        systems, {"BLEU": sacrebleu.BLEU()}, [references], test_type="bs", n_samples=1000
+    )()[1]["BLEU"]
+    judge = Judge("bleu", references)
+    ours = [judge.quality(system) for system in (first, second)]
+    for found, theirs in zip(ours, oracle, strict=True):
+        assert theirs.mean is not None
+        low, high = found.bleu_ci
+        assert (high - low) / 2 == pytest.approx(theirs.ci, rel=0.02)
+    assert ours[0].p_value is None
+    assert ours[1].p_value == pytest.approx(oracle[1].p_value, abs=1e-9)
+
+
+def test_equal_outputs_differ_by_chance_alone(texts):
+    references, system, _ = texts
+    judge = Judge("bleu", references)
+    judge.quality(system)
+    assert judge.quality(list(system)).p_value == 1
+
+
+def test_p_value_by_hand():
+    # Centred differences are -1, 0, 1: one of three is as large as 1 only in size, two are.
+    found = p_value(1.0, np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 1.0]))
+    assert found == pytest.approx((2 + 1) / (3 + 1))
+
+
+def test_the_bootstrap_of_token_errors_resamples_sentences(texts):
+    references, system, _ = texts
+    metric = TokenError()
+    statistics = metric.statistics(system, references)
+    found = bootstrap(metric, statistics, samples=200)
+    drawn = np.random.default_rng(12345).choice(len(references), (200, len(references)))
+    by_hand = [
+        100 * sum(statistics[i][0] for i in d) / sum(statistics[i][1] for i in d) for d in drawn
+    ]
+    np.testing.assert_allclose(found, by_hand)
+
+
+def test_bleu_by_length_divides_the_test_set(texts):
+    references, system, _ = texts
+    parts = Judge("bleu", references).quality(system).bleu_by_length
+    assert [part["to"] for part in parts] == [10, 20, 30, None]
+    assert sum(part["sentences"] for part in parts) == len(references)
+    short = [i for i, r in enumerate(references) if len(r.split()) <= 10]
+    expected = sacrebleu.corpus_bleu([system[i] for i in short], [[references[i] for i in short]])
+    assert parts[0]["bleu"] == pytest.approx(expected.score)
+    assert parts[0]["sentences"] == len(short)
+
+
+def test_tokenised_bleu_splits_hyphens_and_says_so():
+    references = ["Der Hut-Träger geht heute in den Park ."]
+    output = ["Der Hut-Macher geht heute in den Park ."]
+    found = Judge("bleu", references, tokenized="de").quality(output)
+    # Ten tokens: Der Hut ##AT##-##AT## Träger geht heute in den Park . The fourth is wrong.
+    matches = [9 / 10, 7 / 9, 5 / 8, 3 / 7]
+    assert found.tokenized_bleu == pytest.approx(100 * np.prod(matches) ** 0.25)
+    assert "hyphens:split" in found.tokenized_bleu_signature
+    assert Judge("bleu", references).quality(output).tokenized_bleu is None
+
+
+def test_repetition_counts_words_that_repeat_the_one_before():
+    found = Judge("bleu", ["a b c d", "e f"]).quality(["a a a b", "e f"])
+    assert found.repetition == pytest.approx(2 / 6)
+
+
+def test_statistics_add_up_to_the_corpus_score(texts):
+    references, system, _ = texts
+    metric = Bleu()
+    halves = [
+        metric.statistics(system[s], references[s]).sum(0) for s in (slice(20), slice(20, 60))
+    ]
+    whole = sacrebleu.corpus_bleu(system, [references]).score
+    assert metric.score(halves[0] + halves[1]) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(("outputs", "references"), [([], ["a"]), (["a"], ["a", "b"])])
 def test_numbers_of_texts_must_be_equal(outputs, references):
     with pytest.raises(NarError, match=f"{len(outputs)} outputs for {len(references)} references"):
-        quality("bleu", outputs, references)
+        Judge("bleu", references).quality(outputs)
 
 
 def test_an_unknown_metric_is_named():
     with pytest.raises(NarError, match="metric='ter'.*bleu, token_error"):
-        quality("ter", ["a"], ["a"])  # type: ignore[arg-type]
+        Judge("ter", ["a"])  # type: ignore[arg-type]
+    with pytest.raises(NarError, match="no references"):
+        Judge("bleu", [])

@@ -1,25 +1,35 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import pytest
 
+from experiments import run as runner
 from experiments.__main__ import main
-from experiments.registry import EXPERIMENTS, GRAMMAR, find
-from experiments.run import run
+from experiments.registry import EXPERIMENTS, GRAMMAR, MULTI30K, find, shaped
+from experiments.run import bench, run, train
+from experiments.runs import differences
+from nar.bench.protocol import Protocol
+from nar.bench.report import Report
 from nar.core import NarError
 
+QUICK = Protocol(
+    latency_sentences=2, latency_repeats=1, batch_sizes=(8,), batch_repeats=1, cost_repeats=1
+)
 TINY = dataclasses.replace(
     GRAMMAR,
+    name="tiny",
     data=dataclasses.replace(GRAMMAR.data, sizes=(300, 20, 12)),
     model=dataclasses.replace(GRAMMAR.model, d_model=16, d_ff=32, heads=2, decoder_layers=1),
     train=dataclasses.replace(GRAMMAR.train, steps=6, validate_every=3, checkpoint_every=3),
-    decoders=("greedy", "beam:beams=2", "jacobi:block=3"),
-    more=("jacobi:block=2,guess=source",),
+    decoders=("greedy", "jacobi:block=3"),
+    more=("beam:beams=2",),
+    protocol=QUICK,
     tokens_per_batch=1024,
     max_length=40,
-    batch_size=8,
 )
+SHALLOW = shaped(TINY, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -28,31 +38,95 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows(directory):
-    return run(TINY, directory, None, full=False)
+def report(directory):
+    return run(TINY, directory, None)
 
 
-def test_a_run_trains_decodes_and_compares(directory, rows, capsys):
-    assert [row.measurement.decoder for row in rows] == list(TINY.decoders)
-    assert rows[2].measurement.equal_to_baseline == 1
-    results = json.loads((directory / "results.json").read_text())
-    assert [row["decoder"] for row in results["rows"]] == list(TINY.decoders)
-    for name in ("greedy", "beam_beams-2", "jacobi_block-3"):
-        assert len((directory / "outputs" / f"{name}.txt").read_text().splitlines()) == 12
+def times(directory: pathlib.Path) -> dict[pathlib.Path, int]:
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
 
 
-def test_what_is_there_is_not_done_again(directory, rows):
-    weights = {p: p.stat().st_mtime_ns for p in (directory / "model").iterdir()}
-    again = run(TINY, directory, None, full=True)
-    assert {p: p.stat().st_mtime_ns for p in (directory / "model").iterdir()} == weights
-    assert [row.measurement.outputs for row in again[:3]] == [r.measurement.outputs for r in rows]
-    assert again[3].measurement.decoder == TINY.more[0]
+def test_a_run_trains_decodes_and_reports(directory, report):
+    assert [row.decoder for row in report.rows] == list(TINY.decoders)
+    assert report.rows[1].exact_match == 1
+    assert (report.rows[0].training, report.rows[0].seed) == ("raw", 0)
+    assert report.title == "tiny"
+    for name in ("greedy", "jacobi_block-3"):
+        assert len((directory / "outputs" / "tiny" / f"{name}.txt").read_text().splitlines()) == 12
+    assert "<svg" in (directory / "report.html").read_text()
 
 
-def test_another_run_in_the_same_directory_is_refused(directory, rows):
+def test_a_run_says_what_it_was_made_of(directory, report):
+    config = json.loads((directory / "config.json").read_text())
+    assert config["train"]["optimizer"]["learning_rate"] == TINY.train.optimizer.learning_rate
+    assert config["decoders"] == list(TINY.decoders)
+    provenance = json.loads((directory / "provenance.json").read_text())
+    assert provenance["data"]["test"] == report.data["fingerprint"]
+    assert len(set(provenance["data"].values())) == 3
+    assert len(provenance["code"]) == 1
+    assert provenance["code"][0]["nar"]
+
+
+def test_a_finished_run_is_not_repeated(directory, report, monkeypatch):
+    monkeypatch.setattr(runner, "train_model", None)
+    monkeypatch.setattr(runner, "publish", None)
+    kept = ("model", "outputs", "checkpoints", "report.json", "report.html")
+    before = {
+        p: t for p, t in times(directory).items() if p.relative_to(directory).parts[0] in kept
+    }
+    assert run(TINY, directory, None) == Report.load(directory)
+    assert before.items() <= times(directory).items()
+
+
+def test_another_training_in_the_same_directory_is_refused(directory, report):
     other = dataclasses.replace(TINY, train=dataclasses.replace(TINY.train, steps=7))
-    with pytest.raises(NarError, match="train.steps is 6 there and 7 here"):
-        run(other, directory, None, full=False)
+    for task in (run, train, bench):
+        with pytest.raises(NarError, match="train.steps is 6 there and 7 here"):
+            task(other, directory, None)
+
+
+def test_another_benchmark_is_refused_with_the_difference(directory, report):
+    with pytest.raises(NarError, match=r"decoders is .*beam.*`bench` replaces it"):
+        run(TINY, directory, None, full=True)
+    other = dataclasses.replace(TINY, protocol=dataclasses.replace(QUICK, latency_sentences=3))
+    with pytest.raises(NarError, match="protocol.latency_sentences is 2 there and 3 here"):
+        run(other, directory, None)
+
+
+def test_other_text_is_refused(directory, report, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(directory, copy)
+    path = copy / "provenance.json"
+    path.write_text(path.read_text().replace(report.data["fingerprint"], "0" * 8))
+    with pytest.raises(NarError, match="data.test is '00000000' there"):
+        run(TINY, copy, None)
+
+
+def test_models_of_other_runs_join_a_report(directory, report, tmp_path):
+    other = tmp_path / "shallow"
+    train(SHALLOW, other, None)
+    copy = tmp_path / "run"
+    shutil.copytree(directory, copy)
+    found = bench(TINY, copy, None, beside=[other], full=True)
+    assert [(row.model, row.decoder) for row in found.rows] == [
+        ("tiny", "greedy"),
+        ("tiny", "jacobi:block=3"),
+        ("tiny", "beam:beams=2"),
+        ("tiny_1-1", "greedy"),
+        ("tiny_1-1", "beam"),
+    ]
+    assert len({row.weights for row in found.rows}) == 2
+    assert found.rows[3].exact_match == 1  # with greedy on its own weights
+    assert set(found.step_cost) == {"tiny", "tiny_1-1"}
+    with pytest.raises(NarError, match="no trained model"):
+        bench(TINY, copy, None, beside=[tmp_path / "nowhere"])
+
+
+def test_differences_are_named_with_their_path():
+    assert list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4})) == [
+        "a.c is 2 there and 3 here",
+        "d is None there and 4 here",
+    ]
 
 
 def test_experiments_are_found_by_name_nearest_first():
@@ -61,32 +135,54 @@ def test_experiments_are_found_by_name_nearest_first():
         find("multi30k")
 
 
+def test_shapes_differ_in_depth_alone():
+    deep = find("multi30k_en-de_6-1")
+    assert (deep.model.encoder_layers, deep.model.decoder_layers) == (6, 1)
+    assert (deep.data, deep.train, deep.objective) == (
+        MULTI30K.data,
+        MULTI30K.train,
+        MULTI30K.objective,
+    )
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_compares_with_greedy(name):
-    assert "greedy" in EXPERIMENTS[name].make_decoders(full=False)
+    assert EXPERIMENTS[name].decoders[0] == "greedy"
 
 
 def test_data_on_disk_needs_a_data_directory(tmp_path):
     with pytest.raises(NarError, match="--data-dir"):
-        run(find("g2p"), tmp_path, None, full=False)
+        run(find("g2p"), tmp_path / "run", None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(NarError, match="cmudict_g2p"):
-        run(find("g2p"), tmp_path / "run", pathlib.Path(tmp_path), full=False)
+        run(find("g2p"), tmp_path / "run", pathlib.Path(tmp_path))
+
+
+def test_a_benchmark_needs_a_trained_model(tmp_path):
+    with pytest.raises(NarError, match="train it first"):
+        bench(TINY, tmp_path, None)
 
 
 def test_the_command_line_lists_and_explains(capsys):
     assert main(["list"]) == 0
     assert "multi30k_en-de" in capsys.readouterr().out
-    assert main(["train"]) == 2
+    assert main(["trian"]) == 2
+    assert "goes on where it was stopped" in capsys.readouterr().err
 
 
-def test_tables_in_markdown(directory, rows, capsys):
+def test_tables_are_printed_and_written_into_documents(directory, report, tmp_path, capsys):
     assert main(["table", str(directory)]) == 0
     title, _, head, *_, last = capsys.readouterr().out.splitlines()
-    assert "12 sentences, batches of 8" in title
+    assert "12 sentences" in title
     assert head.startswith("| decoder | BLEU |")
-    assert last.startswith("| `jacobi:block=")
+    assert last.startswith("| `jacobi:block=3` |")
+    document = tmp_path / "README.md"
+    document.write_text("before\n<!-- report tiny -->\nold\n<!-- end -->\nafter\n")
+    assert main(["table", str(directory), "--write", str(document)]) == 0
+    assert f"{head}\n" in document.read_text()
+    assert "old" not in document.read_text()
     with pytest.raises(NarError, match="missing"):
         main(["table", str(directory / "nowhere")])

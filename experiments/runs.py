@@ -1,0 +1,112 @@
+"""A run's directory: what it is a run of, with which code and text; and that it stays so.
+
+config.json      the experiment, resolved: every setting
+provenance.json  fingerprints of the text, the versions of the code, the machine
+tokens/ checkpoints/ metrics.jsonl events...    the training
+model/           weights, config, tokenizer, about.json
+outputs/ report.json report.html                the benchmark
+"""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from experiments.data import SPLITS
+from experiments.registry import Experiment
+from nar.bench.report import machine
+from nar.core import NarError
+from nar.data.text import Corpus, fingerprint
+
+TRAINED = (
+    "name",
+    "data",
+    "model",
+    "train",
+    "objective",
+    "pieces",
+    "tokens_per_batch",
+    "max_length",
+)
+"""The settings that make a trained model what it is."""
+
+
+def claim(run_dir: pathlib.Path, experiment: Experiment) -> None:
+    """Stores the experiment with its run.
+
+    Raises:
+        NarError: the directory holds a run of other settings; the differences are named.
+    """
+    path, resolved = run_dir / "config.json", resolve(experiment)
+    if path.exists():
+        found = json.loads(path.read_text())
+        refuse(run_dir, {k: found.get(k) for k in TRAINED}, {k: resolved[k] for k in TRAINED})
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(path, resolved)
+
+
+def resolve(config: Any) -> dict[str, Any]:
+    """A config as JSON has it."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def refuse(run_dir: pathlib.Path, found: object, wanted: object) -> None:
+    """Raises a NarError that names the differences, where there are any."""
+    if different := list(differences(found, wanted)):
+        raise NarError(
+            f"{run_dir} holds another run: {'; '.join(different)}. Choose another --run-dir"
+        )
+
+
+def differences(found: object, wanted: object, name: str = "") -> Iterator[str]:
+    """Where two nested configurations differ, in words."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from differences(found.get(key), wanted.get(key), inner)
+    elif found != wanted:
+        yield f"{name} is {found!r} there and {wanted!r} here"
+
+
+def record(run_dir: pathlib.Path, corpora: Mapping[str, Corpus]) -> None:
+    """Notes which text and code a run is made with; the code may change while it lasts.
+
+    Raises:
+        NarError: the run was begun with other text.
+    """
+    path, now = run_dir / "provenance.json", code()
+    data = {split: fingerprint(corpora[split]) for split in SPLITS}
+    codes = []
+    if path.exists():
+        found = json.loads(path.read_text())
+        refuse(run_dir, {"data": found["data"]}, {"data": data})
+        codes = [one for one in found["code"] if one != now]
+    write_json(path, {"data": data, "code": [*codes, now], "machine": machine()})
+
+
+def code() -> dict[str, str | None]:
+    """The version of nar, and of its source where that is in a repository."""
+    root = pathlib.Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    changed = commit and git("status", "--porcelain", "--untracked-files=no")
+    return {"nar": version("nar"), "commit": f"{commit} with changes" if changed else commit}
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,232 @@
+"""The pictures of a report."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nar.bench.quality import METRICS
+from nar.bench.report import Report, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, told apart by everybody; a family keeps its colour in every picture.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = "osD^vPX*"
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e7eb",
+    "grid.linewidth": 0.8,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "nar",
+}
+HEADINGS = {"bleu": "BLEU", "token_error": "wrong tokens, %"}
+
+
+def label(row: Row, report: Report) -> str:
+    """What a row is called in pictures: its model too, where there are several."""
+    several = len({r.model for r in report.rows}) > 1
+    return f"{row.decoder} · {row.model}" if several else row.decoder
+
+
+def paint(rows: Sequence[Row]) -> Callable[[Row], dict[str, Any]]:
+    """Gives every family a colour and every model a marker."""
+    families = list(dict.fromkeys(row.family for row in rows))
+    models = list(dict.fromkeys(row.model for row in rows))
+    return lambda row: {
+        "color": COLOURS[families.index(row.family) % len(COLOURS)],
+        "marker": MARKERS[models.index(row.model) % len(MARKERS)],
+    }
+
+
+def _quality(row: Row, metric: str) -> tuple[float, tuple[float, float]]:
+    return getattr(row, metric), getattr(row, f"{metric}_ci")
+
+
+def _error(value: float, around: Sequence[float]) -> np.ndarray:
+    return np.array([[max(value - around[0], 0)], [max(around[1] - value, 0)]])
+
+
+def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
+    """Quality over speed-up, at batch 1 and at the best batch."""
+    style = paint(report.measured)
+    for axis, name, title in zip(
+        axes,
+        ("s1_speedup", "smax_speedup"),
+        ("Batch 1: latency", "Best batch: throughput"),
+        strict=True,
+    ):
+        groups: dict[tuple[float, float], list[Row]] = {}
+        for row in report.measured:
+            value, around = _quality(row, report.metric)
+            speedup = getattr(row, name)
+            axis.errorbar(
+                speedup, value, yerr=_error(value, around), markersize=7, capsize=0,
+                elinewidth=0.8, alpha=0.9, **style(row),
+            )  # fmt: skip
+            groups.setdefault((round(np.log(speedup), 1), round(value, 1)), []).append(row)
+        for rows in groups.values():  # what lies together is named once
+            more = f" + {len(rows) - 1}" if len(rows) > 1 else ""
+            axis.annotate(
+                label(rows[0], report) + more,
+                (getattr(rows[0], name), _quality(rows[0], report.metric)[0]),
+                xytext=(6, 5), textcoords="offset points", fontsize=8,
+            )  # fmt: skip
+        axis.axvline(1, color="#555", linewidth=1, linestyle=":")
+        axis.set_xscale("log")
+        axis.set_title(title)
+        axis.set_xlabel(f"speed-up over {label(report.rows[0], report)}")
+        _plain(axis.xaxis)
+    axes[0].set_ylabel(HEADINGS[report.metric])
+    if not METRICS[report.metric].higher_is_better:
+        axes[0].invert_yaxis()
+
+
+def _plain(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def speedups(report: Report, axis: "Axes") -> None:
+    """Both speed-ups of every row, with their spread."""
+    rows = report.measured
+    style, place = paint(rows), np.arange(len(rows))
+    bars = (("s1_speedup", "s1_speedup_ci", 0.2, 1.0),
+            ("smax_speedup", "smax_speedup_spread", -0.2, 0.45))  # fmt: skip
+    for name, spread, shift, alpha in bars:
+        values = [getattr(row, name) for row in rows]
+        errors = np.hstack([_error(getattr(r, name), getattr(r, spread)) for r in rows])
+        axis.barh(
+            place - shift, values, 0.38, xerr=errors, alpha=alpha,
+            color=[style(row)["color"] for row in rows], ecolor="#333", error_kw={"linewidth": 1},
+        )  # fmt: skip
+        for y, value, error in zip(place - shift, values, errors[1], strict=True):
+            axis.annotate(
+                f"{value:.2f}", (value + error, y), xytext=(4, 0), textcoords="offset points",
+                va="center", fontsize=8,
+            )  # fmt: skip
+    axis.axvline(1, color="#555", linewidth=1, linestyle=":")
+    axis.set_yticks(place, [label(row, report) for row in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(f"speed-up over {label(report.rows[0], report)}")
+    axis.set_title("Speed-up: batch 1 (dark) and best batch (light)")
+
+
+def predicted_against_realised(report: Report, axis: "Axes") -> None:
+    """What the step-cost curve leads to expect, and what was measured, at batch 1."""
+    style, values = paint(report.measured), [1.0]
+    for row in report.measured:
+        if row.predicted_speedup and row.s1_speedup and row.s1_speedup_ci:
+            spread = _error(row.s1_speedup, row.s1_speedup_ci)
+            axis.errorbar(
+                row.predicted_speedup, row.s1_speedup, yerr=spread, markersize=6, elinewidth=0.8,
+                **style(row),
+            )  # fmt: skip
+            values += [row.predicted_speedup, row.s1_speedup]
+    ends = np.array([min(values) / 1.3, max(values) * 1.3])
+    axis.plot(ends, ends, color="#555", linewidth=1, linestyle=":")
+    axis.fill_between(ends, ends / 1.15, ends * 1.15, color="#555", alpha=0.08, linewidth=0)
+    axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    axis.set_xlabel("predicted speed-up")
+    axis.set_ylabel("measured speed-up")
+    axis.set_title("Prediction and measurement (band: 15 %)")
+    _plain(axis.xaxis)
+    _plain(axis.yaxis)
+
+
+def accepted_tokens(report: Report, axis: "Axes") -> None:
+    """How many tokens a call accepted, as shares of all calls."""
+    rows = [row for row in report.measured if row.accepted]
+    most = max((len(row.accepted or []) for row in rows), default=1)
+    shares = np.zeros((len(rows), max(most - 1, 1)))
+    for line, row in enumerate(rows):
+        counts = np.array((row.accepted or [])[1:], float)
+        shares[line, : len(counts)] = counts / max(counts.sum(), 1)
+    left, shades = np.zeros(len(rows)), ("#d6e4f0", "#8db8dd", "#3b86c4", "#0b5a9c", "#063a68")
+    groups = ((1, 2, "1"), (2, 3, "2"), (3, 4, "3"), (4, 6, "4–5"), (6, most + 1, "6 or more"))
+    for (first, end, name), shade in zip(groups, shades, strict=True):
+        width = shares[:, first - 1 : end - 1].sum(1)
+        axis.barh(np.arange(len(rows)), width, 0.7, left=left, color=shade, label=name)
+        left += width
+    axis.set_yticks(np.arange(len(rows)), [label(row, report) for row in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlim(0, 1)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("share of calls")
+    axis.set_title("Tokens accepted a call")
+    axis.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8)
+
+
+def step_costs(report: Report, axis: "Axes") -> None:
+    """What a call costs by the positions it scores."""
+    for i, (name, cost) in enumerate(report.step_cost.items()):
+        colour, positions = COLOURS[i % len(COLOURS)], cost["positions"]
+        low, high = np.transpose(cost["over_one_spread"])
+        axis.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.plot(positions, cost["over_one"], marker="o", color=colour, label=name)
+    axis.axhline(1, color="#555", linewidth=1, linestyle=":")
+    axis.set(xscale="log", yscale="log")
+    axis.set_xlabel("positions scored by a call")
+    axis.set_ylabel("cost over one position")
+    axis.set_title("Step-cost curve (band: 90 % of repeats)")
+    _plain(axis.xaxis)
+    _plain(axis.yaxis)
+    axis.legend(fontsize=8)
+
+
+def bleu_by_length(report: Report, axis: "Axes") -> None:
+    """BLEU by the reference's length: where parallel decoders lose first."""
+    style = paint(report.measured)
+    for row in report.measured:
+        ends = [part["to"] for part in row.bleu_by_length]
+        names = [f"up to {end}" if end else "longer" for end in ends]
+        values = [part["bleu"] for part in row.bleu_by_length]
+        axis.plot(names, values, alpha=0.8, linewidth=1.2, markersize=5, **style(row))
+    axis.set_xlabel("words of the reference")
+    axis.set_ylabel("BLEU")
+    axis.set_title("Quality by length")
+
+
+def figures(report: Report) -> dict[str, str]:
+    """All pictures of a report by name, as SVG."""
+    tall = 1.4 + 0.34 * len(report.measured)
+    drawn = {
+        "quality_against_speed": _svg((9.5, 3.8), (1, 2), quality_against_speed, report),
+        "speedups": _svg((9.5, tall * 1.25), (1, 1), speedups, report),
+        "accepted_tokens": _svg((9.5, tall), (1, 1), accepted_tokens, report),
+        "predicted_against_realised": _svg((4.7, 4), (1, 1), predicted_against_realised, report),
+    }
+    if report.step_cost:
+        drawn["step_costs"] = _svg((4.7, 4), (1, 1), step_costs, report)
+    if report.metric == "bleu":
+        drawn["bleu_by_length"] = _svg((4.7, 4), (1, 1), bleu_by_length, report)
+    return drawn
+
+
+def _svg(
+    size: tuple[float, float], grid: tuple[int, int], draw: Callable[..., None], report: Report
+) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
+        figure = Figure(size, layout="constrained")
+        axes = figure.subplots(*grid, sharey=True)
+        draw(report, axes)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "nar"})
+    return file.getvalue()

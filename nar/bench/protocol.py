@@ -1,0 +1,370 @@
+"""One protocol for every decoder: same text, same machine, one run, honest labels."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nar.bench.measure import (
+    Contender,
+    Latency,
+    Programs,
+    Progress,
+    Work,
+    best_batch,
+    largest_gap,
+    latency,
+    silent,
+    throughput,
+)
+from nar.bench.quality import Interval, Judge, MetricName, interval
+from nar.bench.report import Report, Row, machine
+from nar.bench.step_cost import StepCost, step_cost, up_to
+from nar.core import TARGET, Decoder, IncompatibleModel, NarError, Source, at_least, role
+from nar.data.batching import evaluation_batches
+from nar.data.text import Corpus, fingerprint
+from nar.decoders import make
+from nar.drivers import flops
+from nar.model import TransformerConfig
+from nar.translator import Translator, load
+
+BASELINE = "greedy"
+ABOUT = "about.json"
+"""Beside a model's weights: the name, the training ("raw" or "distilled") and its seed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How much to measure.
+
+    Attributes:
+        latency_sentences: sentences of the S1 sample, spread evenly over the test set.
+        latency_repeats: timings of each; their median counts.
+        batch_sizes: what Smax tries, in ascending order while it gets better.
+        batch_repeats: timings of each; the quickest counts.
+        cost_repeats: timings of the step-cost curve; 0: no curve, no prediction.
+        examples: sentences shown with all outputs.
+        seed: of decoders that draw random numbers.
+    """
+
+    latency_sentences: int = 100
+    latency_repeats: int = 3
+    batch_sizes: tuple[int, ...] = (16, 64, 256)
+    batch_repeats: int = 2
+    cost_repeats: int = 15
+    examples: int = 5
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("latency_sentences", "latency_repeats", "batch_repeats"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("cost_repeats", "examples", "seed"):
+            at_least(name, getattr(self, name), 0)
+        if not self.batch_sizes:
+            raise NarError("batch_sizes=(): at least one is needed")
+        for size in self.batch_sizes:
+            at_least("batch_sizes", size, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class System:
+    """A model, and the decoders to run on it.
+
+    Attributes:
+        name: what the report calls the model.
+        translator: the model and its tokenizer.
+        decoders: as `nar.make` reads them; greedy runs in any case.
+        max_length: the most tokens to write.
+        training: "raw", "distilled" or "unknown".
+        seed: of its training, where it is known.
+    """
+
+    name: str
+    translator: Translator
+    decoders: tuple[str, ...]
+    max_length: int = 128
+    training: str = "unknown"
+    seed: int | None = None
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | os.PathLike[str],
+        decoders: Sequence[str],
+        *,
+        name: str | None = None,
+        max_length: int | None = None,
+    ) -> Self:
+        """A model's directory, with what `about.json` says of its training.
+
+        Args:
+            directory: as `nar.load` reads it.
+            decoders: to run on it.
+            name: of the model; by default its experiment's, or the directory's.
+            max_length: the most tokens to write; by default as in its training, or 128, as far as
+                there is room.
+
+        Raises:
+            NarError: there is no such model, or an unknown decoder.
+        """
+        directory = pathlib.Path(directory)
+        translator = load(directory)
+        path = directory / ABOUT
+        about = json.loads(path.read_text()) if path.is_file() else {}
+        place = directory.resolve()
+        room = role(translator.model).spec.max_target
+        return cls(
+            name=name or about.get("name") or place.name,
+            translator=translator,
+            decoders=tuple(decoders),
+            max_length=max_length or about.get("max_length") or min(128, room or 128),
+            training=about.get("training", "unknown"),
+            seed=about.get("seed"),
+        )
+
+    def make_decoders(self) -> dict[str, Decoder]:
+        """The decoders by what describes them, the baseline first."""
+        names = dict.fromkeys((BASELINE, *self.decoders))
+        return {name: make(name, max_length=self.max_length) for name in names}
+
+
+def bench(
+    systems: Sequence[System],
+    corpus: Corpus,
+    *,
+    title: str,
+    data: str,
+    metric: MetricName = "bleu",
+    tokenized: str | None = None,
+    protocol: Protocol | None = None,
+    progress: Progress = silent,
+    keep: Callable[[Row, list[str]], None] = lambda row, outputs: None,
+) -> Report:
+    """Runs all decoders of all systems over a test set.
+
+    Args:
+        systems: the first one's greedy is the baseline.
+        corpus: source and reference texts.
+        title: what the report is about.
+        data: what the test set is called.
+        metric: what p-values are about.
+        tokenized: target language for papers' tokenised BLEU; None: leave it out.
+        protocol: how much to measure.
+        progress: told what is going on.
+        keep: given every row with its outputs.
+
+    Raises:
+        NarError: an unknown decoder or metric, or a model that cannot read the test set; before
+            anything runs. A decoder that needs what a model lacks is a row that says so.
+    """
+    if not systems:
+        raise NarError("no systems: at least one model is needed")
+    protocol = protocol or Protocol()
+    pairs = [corpus[i] for i in range(len(corpus))]
+    texts = [source for source, _ in pairs]
+    judge = Judge(metric, [reference for _, reference in pairs], tokenized=tokenized)
+    entries = [entry for system in systems for entry in _entries(system, texts)]
+    if entries[0].skipped:
+        raise NarError(f"the baseline does not run: {entries[0].skipped}")
+
+    found = _measure(systems, entries, protocol, progress)
+    shown = np.linspace(0, len(pairs) - 1, min(protocol.examples, len(pairs)), dtype=int).tolist()
+    examples = [{"source": pairs[i][0], "reference": pairs[i][1], "outputs": []} for i in shown]
+    rows = []
+    for number, entry in enumerate(entries):
+        outputs: list[str] | None = None
+        if entry.contender:
+            tokens = found.work[entry.contender].outputs
+            outputs = entry.system.translator.tokenizer.decode(tokens[i] for i in range(len(pairs)))
+            scores = vars(judge.quality(outputs))
+            rows.append(entry.row(**scores, **found.numbers(entry.contender)))
+            keep(rows[-1], outputs)
+        else:
+            rows.append(entry.row(skipped=entry.skipped))
+        for example, i in zip(examples, shown, strict=True):
+            example["outputs"].append(outputs and outputs[i])
+        progress("scores", number + 1, len(entries))
+    return Report(
+        title=title,
+        metric=metric,
+        machine=machine(),
+        data={"name": data, "fingerprint": fingerprint(corpus), "sentences": len(pairs)},
+        protocol=dataclasses.asdict(protocol),
+        step_cost={s.name: dataclasses.asdict(c) for s, c in found.curves.items()},
+        rows=rows,
+        examples=examples,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entry:
+    system: System
+    name: str
+    decoder: Decoder
+    contender: Contender | None = None
+    skipped: str | None = None
+
+    def row(self, **found: Any) -> Row:
+        """A row of this decoder on this model, with what was found."""
+        translator, decoder = self.system.translator, self.decoder
+        return Row(
+            decoder=self.name,
+            family=decoder.family,
+            lossless=decoder.lossless,
+            model=self.system.name,
+            weights=translator.weights,
+            architecture=architecture(translator.model),
+            parameters=sum(x.size for x in jax.tree.leaves(translator.model)),
+            training=self.system.training,
+            seed=self.system.seed,
+            oracle_length=bool(getattr(decoder, "oracle_length", False)),
+            **found,
+        )
+
+
+def _entries(system: System, texts: Sequence[str]) -> list[_Entry]:
+    """The decoders of a system: those that its model can run, and why the others cannot."""
+    decoders, translator = system.make_decoders(), system.translator
+    sources = translator.encode(texts)
+    longest = role(translator.model).spec.max_source
+    _, source = next(evaluation_batches(sources, 1, max_length=longest))
+    source = source.replace(limit=jnp.ones_like(source.length))  # an oracle has been told it
+    baseline, found = None, []
+    for name, decoder in decoders.items():
+        common = {"system": system, "name": name, "decoder": decoder}
+        try:
+            decoder.check(translator.model, source)
+        except IncompatibleModel as error:
+            found.append(_Entry(**common, skipped=str(error)))
+            continue
+        contender = Contender(
+            decoder=decoder, model=translator.model, sources=sources, baseline=baseline
+        )
+        baseline = baseline or contender
+        found.append(_Entry(**common, contender=contender))
+    return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Findings:
+    """What was measured, by contender; `base` is the one that the others are compared with."""
+
+    base: Contender
+    s1: dict[Contender, Latency]
+    sizes: dict[Contender, int]
+    work: dict[Contender, Work]
+    compile_s: dict[Contender, float]
+    peak_bytes: Mapping[Contender, int]
+    curves: dict[System, StepCost]
+    system: dict[Contender, System]
+
+    def numbers(self, c: Contender) -> dict[str, Any]:
+        """The fields of a row that do not look at texts."""
+        base, mine = self.base, self.work[c]
+        theirs = self.work[c.baseline or c]
+        equal = [np.array_equal(mine.outputs[i], theirs.outputs[i]) for i in mine.outputs]
+        lossless = c.decoder.lossless == "greedy"
+        total, chunks = sum(mine.seconds), np.divide(self.work[base].seconds, mine.seconds)
+        calls = float(np.mean([*mine.calls.values()]))
+        first, then = flops(c.decoder, c.model, typical(c))
+        return {
+            "exact_match": float(np.mean(equal)),
+            "first_difference_gap": largest_gap(c, mine, theirs) if lossless else None,
+            "s1_ms_median": float(np.median(self.s1[c].ms)),
+            "s1_ms_p95": float(np.percentile(self.s1[c].ms, 95)),
+            "s1_speedup": sum(self.s1[base].ms) / sum(self.s1[c].ms),
+            "s1_speedup_ci": _ratio_interval(self.s1[base].ms, self.s1[c].ms),
+            "predicted_speedup": self._predicted(c),
+            "smax_sentences_per_s": len(equal) / total,
+            "smax_batch": self.sizes[c],
+            "smax_speedup": sum(self.work[base].seconds) / total,
+            "smax_speedup_spread": (float(chunks.min()), float(chunks.max())),
+            "calls": calls,
+            "tokens_per_call": sum(map(len, mine.outputs.values())) / sum(mine.calls.values()),
+            "positions": float(np.mean([*mine.positions.values()])),
+            "accepted": [mine.accepted[n] for n in range(max(mine.accepted) + 1)],
+            "flops_per_sentence": first + then * calls,
+            "peak_memory_mb": self.peak_bytes[c] / 1e6,
+            "compile_s": self.compile_s[c],
+        }
+
+    def _predicted(self, c: Contender) -> float | None:
+        """The baseline's predicted time over this one's; None where other models are called too."""
+        if set(c.decoder.needs) != {TARGET} or self.system[c] not in self.curves:
+            return None
+        ours, base = (
+            self.curves[self.system[who]].predict(float(np.mean(s1.calls)), s1.positions_a_call)
+            for who, s1 in ((c, self.s1[c]), (self.base, self.s1[self.base]))
+        )
+        return base / ours
+
+
+def _measure(
+    systems: Sequence[System], entries: Sequence[_Entry], protocol: Protocol, progress: Progress
+) -> _Findings:
+    """S1, Smax and the step costs of all that can run."""
+    owner = {entry.contender: entry.system for entry in entries if entry.contender}
+    running = list(owner)
+    sentences = len(running[0].sources)
+    sample = np.linspace(0, sentences - 1, min(protocol.latency_sentences, sentences), dtype=int)
+    programs = Programs(protocol.seed)
+    s1 = latency(
+        running, sample.tolist(), programs, repeats=protocol.latency_repeats, progress=progress
+    )
+    compile_s = {c: float(np.median(programs.compile_s[c])) for c in running}
+    programs = Programs(protocol.seed)  # gives the programs for single sentences back
+    sizes = best_batch(
+        running, protocol.batch_sizes, programs, repeats=protocol.batch_repeats, progress=progress
+    )
+    work = throughput(running, sizes, programs, progress=progress)
+    curves = {}
+    for system in systems if protocol.cost_repeats else ():
+        mine = [c for c in running if owner[c] is system]
+        widest = max(s1[c].positions_a_call for c in mine)
+        curves[system] = step_cost(
+            role(system.translator.model),
+            typical(mine[0]),
+            max_length=system.max_length,
+            positions=up_to(widest),
+            repeats=protocol.cost_repeats,
+            progress=functools.partial(progress, f"step costs of {system.name}"),
+        )
+    return _Findings(
+        base=running[0],
+        s1=s1,
+        sizes=sizes,
+        work=work,
+        compile_s=compile_s,
+        peak_bytes=programs.peak_bytes,
+        curves=curves,
+        system=owner,
+    )
+
+
+def architecture(model: Any) -> str:
+    """The shape of a model's target in short: "6-6 d=512", or the name of its class."""
+    config = getattr(role(model), "config", None)
+    if not isinstance(config, TransformerConfig):
+        return type(role(model)).__name__
+    layers = f"{config.encoder_layers}-{config.decoder_layers}"
+    return f"{layers} d={config.d_model}"
+
+
+def typical(contender: Contender) -> Source:
+    """The sentence of median length."""
+    order = np.argsort([len(source) for source in contender.sources], kind="stable")
+    _, source = next(evaluation_batches([contender.sources[order[len(order) // 2]]], 1))
+    return source.replace(limit=jnp.full_like(source.length, contender.decoder.max_length))
+
+
+def _ratio_interval(baseline: Sequence[float], ours: Sequence[float]) -> Interval:
+    """Of the ratio of total times, over resampled sentences."""
+    drawn = np.random.default_rng(0).choice(len(ours), (1000, len(ours)))
+    return interval(np.array(baseline)[drawn].sum(1) / np.array(ours)[drawn].sum(1))

@@ -1,0 +1,67 @@
+"""A benchmark for people: it shows how far it is, and leaves a directory with all there is to see.
+
+report.json   report.html   outputs/MODEL/DECODER.txt
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from nar.bench.page import write_page
+from nar.bench.protocol import System, bench
+from nar.bench.report import Report, Row
+from nar.bench.table import tables
+from nar.data.text import Corpus
+
+
+def publish(
+    systems: Sequence[System],
+    corpus: Corpus,
+    directory: str | os.PathLike[str],
+    **options: Any,
+) -> Report:
+    """Benchmarks, and writes the report, its page and all outputs.
+
+    Args:
+        systems: as in `bench`.
+        corpus: as in `bench`.
+        directory: where to; a report that is there is replaced when the new one is whole.
+        **options: those of `bench`.
+
+    Raises:
+        NarError: as in `bench`; nothing has been written then.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    directory = pathlib.Path(directory)
+
+    def keep(row: Row, outputs: list[str]) -> None:
+        name = row.decoder.replace(":", "_").replace(",", "_").replace("=", "-")
+        path = directory / "outputs" / row.model / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{text}\n" for text in outputs))
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True,
+    ) as bars:  # fmt: skip
+        stages = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total)
+            bars.update(stages[stage], completed=done)
+
+        report = bench(systems, corpus, progress=progress, keep=keep, **options)
+    report.save(directory)
+    write_page(report, directory)
+    return report
+
+
+def show(report: Report, directory: str | os.PathLike[str]) -> None:
+    """Prints the tables, and where the page is."""
+    for table in tables([report]):
+        table.show()
+    print(f"The report with its pictures: {pathlib.Path(directory) / 'report.html'}")

@@ -1,0 +1,172 @@
+"""The step-cost curve: what a call costs by the positions it scores, and what that predicts.
+
+A parallel decoder trades calls for positions. How much a position costs is the device's business:
+with this curve, a decoder's calls and positions predict its latency before it is measured.
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from nar.core import NarError, Source
+from nar.model import Transformer
+from nar.ops import argmax
+
+POSITIONS = (1, 2, 4, 8, 16, 32)
+STEPS = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What a model's calls cost on a device; milliseconds are medians of repeats made in turn.
+
+    Attributes:
+        positions: scored by one call, ascending from 1.
+        ms: of one call of `extend` and `logits`, and the commit of a token, at so many positions.
+        over_one, over_one_spread: cost over that of one position; median, and 90 % of repeats.
+        over_floor: cost over `floor_ms`; empty where the floor is not known.
+        floor_ms: to read once the weights that a call multiplies; None for models not ours.
+        begin_ms: of `begin`, the encoder's pass.
+    """
+
+    positions: tuple[int, ...]
+    ms: tuple[float, ...]
+    over_one: tuple[float, ...]
+    over_one_spread: tuple[tuple[float, float], ...]
+    over_floor: tuple[float, ...]
+    floor_ms: float | None
+    begin_ms: float
+
+    def at(self, positions: float) -> float:
+        """Milliseconds of a call at any number of positions; linear between measured ones.
+
+        Raises:
+            NarError: beyond the last measured point; a guess is not a prediction.
+        """
+        if not 1 <= positions <= self.positions[-1]:
+            raise NarError(f"{positions} positions: measured were 1 to {self.positions[-1]}")
+        return float(np.interp(positions, self.positions, self.ms))
+
+    def predict(self, calls: float, positions: float) -> float:
+        """Milliseconds for a sentence: `begin`, and `calls` calls of `positions` positions each."""
+        return self.begin_ms + calls * self.at(positions)
+
+
+def up_to(widest: float) -> tuple[int, ...]:
+    """Where to measure a curve that must reach `widest`: powers of two, and the end."""
+    positions = [*POSITIONS]
+    while positions[-1] < widest:
+        positions.append(min(2 * positions[-1], math.ceil(widest)))
+    return tuple(positions)
+
+
+@functools.partial(jax.jit, static_argnames="positions")
+def _steps(model: Any, context: Any, pending: Any, positions: int) -> Int[Array, "1 positions"]:
+    """`STEPS` calls, each fed with what the last one found, each committing one token."""
+    tokens = jnp.broadcast_to(pending[:, None], (1, positions))
+
+    def step(_, carry):
+        tokens, context = carry
+        hidden, fresh = model.extend(tokens, context)
+        best = argmax(model.logits(hidden))
+        return best, context.commit(fresh, jnp.ones((1,), jnp.int32))
+
+    return jax.lax.fori_loop(0, STEPS, step, (tokens, context))[0]
+
+
+@functools.partial(jax.jit, static_argnames="slots")
+def _begin(model: Any, source: Source, slots: int) -> Any:
+    return model.begin(source, slots)
+
+
+@jax.jit
+def _read(weights: list[Array]) -> Array:
+    return functools.reduce(jnp.maximum, [w.max() for w in weights])
+
+
+def step_weights(model: Transformer) -> list[Array]:
+    """The matrices that a call reads: not the encoder's, nor those for the encoder's states."""
+    products = [(model.output or model.embedding).table[...]]
+    for layer in model.decoder.layers:
+        mine = [layer.attention.qkv, layer.attention.out]
+        if layer.cross is not None:
+            mine += [layer.cross.query, layer.cross.out]
+        mine += [layer.feed_forward.up, layer.feed_forward.down]
+        products += [product.weight[...] for product in mine]
+    return products
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Seconds until the result of `work` is there."""
+    start = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - start
+
+
+def step_cost(
+    model: Any,
+    source: Source,
+    *,
+    max_length: int,
+    positions: Sequence[int] = POSITIONS,
+    repeats: int = 15,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> StepCost:
+    """Measures the curve at batch 1.
+
+    Args:
+        model: any of the Protocol.
+        source: one typical sentence; `begin` is timed on it.
+        max_length: room in the context, as the decoders have it; at least `STEPS`.
+        positions: where to measure, ascending from 1.
+        repeats: measurements of each, in turn.
+        progress: told how many repeats are done, and of how many.
+
+    Raises:
+        NarError: the positions do not ascend from 1, or the room is too small.
+    """
+    positions = tuple(positions)
+    if positions[:1] != (1,) or list(positions) != sorted(set(positions)):
+        raise NarError(f"positions={positions}: they must ascend from 1")
+    begin = functools.partial(_begin, model, source, max(max_length, STEPS))
+    context, pending = begin()
+    weights = step_weights(model) if isinstance(model, Transformer) else []
+    works: dict[Any, Callable[[], Any]] = {
+        t: functools.partial(_steps, model, context, pending, t) for t in positions
+    }
+    works["begin"] = begin
+    if weights:
+        works["floor"] = functools.partial(_read, weights)
+    for work in works.values():
+        seconds(work)  # compiles
+    found: dict[Any, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats):
+        for name, work in works.items():
+            # Short work is repeated, or the clock and other programs are what is measured.
+            times = 1 if isinstance(name, int) else 5
+            found[name].append(1e3 * statistics.median(seconds(work) for _ in range(times)))
+        progress(repeat + 1, repeats)
+    ms = {t: np.array(found[t]) / STEPS for t in positions}
+    over_one = {t: ms[t] / ms[1] for t in positions}
+    floor = float(np.median(found["floor"])) if weights else None
+    middle = {t: float(np.median(ms[t])) for t in positions}
+    return StepCost(
+        positions=positions,
+        ms=tuple(middle.values()),
+        over_one=tuple(float(np.median(r)) for r in over_one.values()),
+        over_one_spread=tuple(
+            (float(np.percentile(r, 5)), float(np.percentile(r, 95))) for r in over_one.values()
+        ),
+        over_floor=tuple(m / floor for m in middle.values()) if floor else (),
+        floor_ms=floor,
+        begin_ms=float(np.median(found["begin"])),
+    )

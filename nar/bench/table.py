@@ -1,0 +1,152 @@
+"""Reports as tables: on the terminal and in Markdown."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nar.bench.quality import Interval
+from nar.bench.report import Report, Row
+from nar.core import NarError
+
+Group = Sequence[Row]
+"""Rows that differ in the seed of the training only: one line of a table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading, and how a line's rows are written in it."""
+
+    heading: str
+    cell: Callable[[Group], str]
+
+
+def number(name: str, format: str, spread: str | None = None) -> Callable[[Group], str]:
+    """Writes a field: its mean over seeds, ± their deviation; of one seed, its own interval."""
+
+    def cell(group: Group) -> str:
+        values = [value for row in group if (value := getattr(row, name)) is not None]
+        if not values:
+            return ""
+        text = format.format(statistics.fmean(values))
+        if len(values) > 1:
+            return f"{text} ± {format.format(statistics.stdev(values))}"
+        around: Interval | None = getattr(group[0], spread) if spread else None
+        return f"{text} [{format.format(around[0])}–{format.format(around[1])}]" if around else text
+
+    return cell
+
+
+def throughput(group: Group) -> str:
+    """Sentences a second, and the batch."""
+    text = number("smax_sentences_per_s", "{:.0f}")(group)
+    sizes = sorted({row.smax_batch for row in group if row.smax_batch})
+    return f"{text} ({', '.join(map(str, sizes))})" if text else ""
+
+
+QUALITY = {
+    "bleu": [
+        Column("BLEU", number("bleu", "{:.2f}", "bleu_ci")),
+        Column("chrF", number("chrf", "{:.1f}")),
+    ],
+    "token_error": [Column("wrong tokens, %", number("token_error", "{:.2f}", "token_error_ci"))],
+}
+SPEED = [
+    Column("p", number("p_value", "{:.3f}")),
+    Column("= greedy", number("exact_match", "{:.1%}")),
+    Column("calls", number("calls", "{:.2f}")),
+    Column("tokens a call", number("tokens_per_call", "{:.2f}")),
+    Column("S1, ms", number("s1_ms_median", "{:.1f}")),
+    Column("S1 speed-up", number("s1_speedup", "{:.2f}", "s1_speedup_ci")),
+    Column("predicted", number("predicted_speedup", "{:.2f}")),
+    Column("Smax, sentences/s (batch)", throughput),
+    Column("Smax speed-up", number("smax_speedup", "{:.2f}")),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Lines of text under headings.
+
+    Attributes:
+        title: what it is about.
+        headings: of the columns; the first one is text, the others are numbers.
+        lines: as many cells each.
+        notes: why decoders are missing.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def markdown(self) -> str:
+        """For a document."""
+        rule = ["---", *("---:" for _ in self.headings[1:])]
+        lines = [f"| {' | '.join(cells)} |" for cells in (self.headings, *self.lines)]
+        lines.insert(1, f"|{'|'.join(rule)}|")
+        notes = [f"\n{note}" for note in self.notes]
+        return "\n".join([f"**{self.title}**", "", *lines, *notes])
+
+    def show(self) -> None:
+        """On the terminal."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        table = RichTable(title=self.title, caption="\n".join(self.notes))
+        for i, heading in enumerate(self.headings):
+            table.add_column(heading, justify="right" if i else "left")
+        for line in self.lines:
+            table.add_row(*line)
+        console = Console()
+        console.width = max(console.width, 160)
+        console.print(table)
+
+
+def tables(reports: Iterable[Report]) -> Iterator[Table]:
+    """A table a test set, machine and kind of training text: what differs in these never mixes.
+
+    Reports of one test set that differ in nothing but the seed of their training share lines.
+    """
+    entries = [(report, row) for report in reports for row in report.rows]
+
+    def place(entry: tuple[Report, Row]) -> tuple[str, ...]:
+        report, row = entry
+        of_report = report.data["fingerprint"], report.title, report.metric
+        return *of_report, str(sorted(report.machine.items())), row.training
+
+    grouped: dict[tuple[str, ...], list[tuple[Report, Row]]] = {}
+    for entry in entries:
+        grouped.setdefault(place(entry), []).append(entry)
+    for found in grouped.values():
+        yield _table(found[0][0], [row for _, row in found])
+
+
+def _table(report: Report, rows: Sequence[Row]) -> Table:
+    several = len({row.model for row in rows}) > 1
+
+    def name(row: Row) -> str:
+        return f"`{row.decoder}`" + (f" on {row.model}" if several else "")
+
+    columns = [*QUALITY[report.metric], *SPEED]
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row.skipped:
+            lines.setdefault(name(row), []).append(row)
+    for line, group in lines.items():
+        same = {(row.weights, row.seed) for row in group}
+        if len(same) < len(group) or len({row.seed for row in group}) < len(group):
+            raise NarError(
+                f"{report.title}: {line} is there {len(group)} times: rows of one line must be of "
+                "trainings with different seeds"
+            )
+    seeds = {len(group) for group in lines.values()}
+    about = [f"{report.data['sentences']} sentences", f"trained on {rows[0].training} text"]
+    if seeds != {1}:
+        about.append(f"{max(seeds)} seeds, mean ± standard deviation")
+    about.append(f"{report.machine['cores']} cores, {report.machine['device']}")
+    return Table(
+        title=f"{report.title}: {', '.join(about)}",
+        headings=("decoder", *(column.heading for column in columns)),
+        lines=tuple((n, *(c.cell(group) for c in columns)) for n, group in lines.items()),
+        notes=tuple(f"{name(row)} did not run: {row.skipped}" for row in rows if row.skipped),
+    )
