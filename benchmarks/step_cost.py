@@ -4,80 +4,21 @@
 
 Batch 1, 6+6 layers, d=512, 8,000 pieces, float32. The floor is a compiled program that does nothing
 but read the decoder's weights, measured in turn with the steps; what two threads of NumPy read in
-the same time is printed beside it. The steps run inside of one compiled loop, each fed with what
-the last one found and committing one token.
+the same time is printed beside it.
 """
 
 import concurrent.futures
-import functools
 import os
 import statistics
-import time
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from nar.bench.step_cost import seconds, step_cost, step_weights
 from nar.core import Source
 from nar.model import Transformer, TransformerConfig
-from nar.ops import argmax
-
-POSITIONS = (1, 2, 4, 8, 16, 32)
-STEPS = 32
-
-
-def read_seconds(halves: list[np.ndarray], pool: concurrent.futures.Executor) -> float:
-    """Seconds to read all arrays once, one thread each."""
-    start = time.perf_counter()
-    list(pool.map(np.max, halves))
-    return time.perf_counter() - start
-
-
-@functools.partial(jax.jit, static_argnames="positions")
-def steps(model: Transformer, source: Source, positions: int) -> jax.Array:
-    """`STEPS` calls of `extend` and `logits` on `positions` tokens each."""
-    context, pending = model.begin(source, 2 * STEPS)
-    tokens = jnp.broadcast_to(pending[:, None], (1, positions))
-
-    def step(_, carry):
-        tokens, context = carry
-        hidden, fresh = model.extend(tokens, context)
-        best = argmax(model.logits(hidden))
-        return best, context.commit(fresh, jnp.ones((1,), jnp.int32))
-
-    return jax.lax.fori_loop(0, STEPS, step, (tokens, context))[0]
-
-
-def step_seconds(model: Transformer, source: Source, positions: int) -> float:
-    """Seconds of one step."""
-    start = time.perf_counter()
-    jax.block_until_ready(steps(model, source, positions))
-    return (time.perf_counter() - start) / STEPS
-
-
-def step_weights(model: Transformer) -> list[jax.Array]:
-    """The matrices that one step reads: not the encoder's, nor those for the encoder's states."""
-    products = [(model.output or model.embedding).table[...]]
-    for layer in model.decoder.layers:
-        assert layer.cross is not None
-        mine = (layer.attention.qkv, layer.attention.out, layer.cross.query, layer.cross.out)
-        products += [p.weight[...] for p in (*mine, layer.feed_forward.up, layer.feed_forward.down)]
-    return products
-
-
-@jax.jit
-def read_all(weights: list[jax.Array]) -> jax.Array:
-    """Reads every weight once."""
-    return functools.reduce(jnp.maximum, [w.max() for w in weights])
-
-
-def floor_seconds(weights: list[jax.Array]) -> float:
-    """Seconds in which a compiled program reads the weights."""
-    start = time.perf_counter()
-    jax.block_until_ready(read_all(weights))
-    return time.perf_counter() - start
 
 
 def main(
@@ -94,39 +35,36 @@ def main(
         ),
         key=jax.random.key(0),
     )  # fmt: skip
-    source = Source.of([list(range(7, 27))])
-    weights = step_weights(model)
     threads = os.cpu_count() or 1
-    size = sum(w.nbytes for w in weights)
-    halves = np.array_split(np.random.default_rng(0).random(size // 4, np.float32), threads)
-    seconds: dict[int, list[float]] = {t: [] for t in POSITIONS}
-    floors: list[float] = []
-    numpy: list[float] = []
-    floor_seconds(weights)  # compiles
+    size = sum(w.nbytes for w in step_weights(model))
+    parts = np.array_split(np.random.default_rng(0).random(size // 4, np.float32), threads)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for t in POSITIONS:
-            step_seconds(model, source, t)  # compiles
-        for _ in range(repeats):
-            floors.append(statistics.median(floor_seconds(weights) for _ in range(5)))
-            numpy.append(statistics.median(read_seconds(halves, pool) for _ in range(5)))
-            for t in POSITIONS:
-                seconds[t].append(step_seconds(model, source, t))
-    for who, read in (("one compiled program", floors), (f"NumPy, {threads} threads", numpy)):
-        middle = statistics.median(read)
-        print(
-            f"{size / 1e6:.0f} MB of weights read by {who}: {middle * 1e3:.2f} ms "
-            f"[{min(read) * 1e3:.2f}-{max(read) * 1e3:.2f}], {size / middle / 1e9:.0f} GB/s"
+        reads: list[float] = []
+
+        def read(done: int, total: int) -> None:
+            reads.append(
+                statistics.median(
+                    1e3 * seconds(lambda: list(pool.map(np.max, parts))) for _ in range(5)
+                )
+            )
+
+        curve = step_cost(
+            model, Source.of([list(range(7, 27))]), max_length=64, repeats=repeats, progress=read
         )
-    print("  T   ms (median)   over T=1 [spread]       over the floor [spread]")
-    for t in POSITIONS:
-        to_one = sorted(a / b for a, b in zip(seconds[t], seconds[1], strict=True))
-        to_floor = sorted(a / b for a, b in zip(seconds[t], floors, strict=True))
-        one, floor = statistics.median(to_one), statistics.median(to_floor)
+    for who, ms in (
+        ("one compiled program", curve.floor_ms),
+        (f"NumPy, {threads} threads", statistics.median(reads)),
+    ):
+        assert ms is not None
         print(
-            f"{t:3}   {statistics.median(seconds[t]) * 1e3:9.2f}   "
-            f"{one:5.2f} [{to_one[0]:.2f}-{to_one[-1]:.2f}]          "
-            f"{floor:5.2f} [{to_floor[0]:.2f}-{to_floor[-1]:.2f}]"
+            f"{size / 1e6:.0f} MB of weights read by {who}: {ms:.2f} ms, {size / ms / 1e6:.0f} GB/s"
         )
+    print("  T   ms (median)   over T=1 [90 % of repeats]   over the floor")
+    for t, ms, ratio, (low, high), floors in zip(
+        curve.positions, curve.ms, curve.over_one, curve.over_one_spread, curve.over_floor,
+        strict=True,
+    ):  # fmt: skip
+        print(f"{t:3}   {ms:11.2f}   {ratio:8.2f} [{low:.2f}-{high:.2f}]   {floors:20.2f}")
 
 
 if __name__ == "__main__":
