@@ -43,7 +43,7 @@ def page(report: Report) -> str:
                 f"{report.data['name']}, {report.machine['cores']} cores of "
                 f"{report.machine['device']}."
             ),
-            "tables": "".join(map(_table, tables([report]))),
+            "tables": "".join(map(_table, tables([report], details=True))),
             "examples": "".join(_example(report, example) for example in report.examples),
             "provenance": _provenance(report),
         }

@@ -1,6 +1,7 @@
 """Reports as tables: on the terminal and in Markdown."""
 
 import dataclasses
+import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -20,11 +21,13 @@ class Column:
     cell: Callable[[Group], str]
 
 
-def number(name: str, format: str, spread: str | None = None) -> Callable[[Group], str]:
+def number(
+    name: str, format: str, spread: str | None = None, scale: float = 1
+) -> Callable[[Group], str]:
     """Writes a field: its mean over seeds, ± their deviation; of one seed, its own interval."""
 
     def cell(group: Group) -> str:
-        values = [value for row in group if (value := getattr(row, name)) is not None]
+        values = [scale * value for row in group if (value := getattr(row, name)) is not None]
         if not values:
             return ""
         text = format.format(statistics.fmean(values))
@@ -63,6 +66,18 @@ SPEED = [
 ]
 
 
+DETAILS = [
+    Column("S1 95 %, ms", number("s1_ms_p95", "{:.1f}")),
+    Column("positions", number("positions", "{:.1f}")),
+    Column("Gflop", number("flops_per_sentence", "{:.3f}", scale=1e-9)),
+    Column("memory, MB", number("peak_memory_mb", "{:.0f}")),
+    Column("compilation, s", number("compile_s", "{:.1f}")),
+    Column("repeated words", number("repetition", "{:.2%}")),
+    Column("length ratio", number("length_ratio", "{:.3f}")),
+    Column("largest gap", number("first_difference_gap", "{:.1g}")),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Lines of text under headings.
@@ -88,24 +103,31 @@ class Table:
         return "\n".join([f"**{self.title}**", "", *lines, *notes])
 
     def show(self) -> None:
-        """On the terminal."""
+        """On the terminal: without intervals, which would make it too wide."""
         from rich.console import Console
         from rich.table import Table as RichTable
 
         table = RichTable(title=self.title, caption="\n".join(self.notes))
         for i, heading in enumerate(self.headings):
-            table.add_column(heading, justify="right" if i else "left")
+            table.add_column(heading, justify="right" if i else "left", no_wrap=not i)
         for line in self.lines:
-            table.add_row(*line)
+            table.add_row(*(re.sub(r" \[.*\]|`", "", cell) for cell in line))
         console = Console()
         console.width = max(console.width, 160)
         console.print(table)
 
 
-def tables(reports: Iterable[Report]) -> Iterator[Table]:
+def tables(reports: Iterable[Report], *, details: bool = False) -> Iterator[Table]:
     """A table a test set, machine and kind of training text: what differs in these never mixes.
 
     Reports of one test set that differ in nothing but the seed of their training share lines.
+
+    Args:
+        reports: of any test sets.
+        details: all columns, and not only those that people compare first.
+
+    Raises:
+        NarError: a decoder is there twice, on the same weights.
     """
     entries = [(report, row) for report in reports for row in report.rows]
 
@@ -118,16 +140,17 @@ def tables(reports: Iterable[Report]) -> Iterator[Table]:
     for entry in entries:
         grouped.setdefault(place(entry), []).append(entry)
     for found in grouped.values():
-        yield _table(found[0][0], [row for _, row in found])
+        yield _table(found[0][0], [row for _, row in found], details)
 
 
-def _table(report: Report, rows: Sequence[Row]) -> Table:
+def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
     several = len({row.model for row in rows}) > 1
 
     def name(row: Row) -> str:
         return f"`{row.decoder}`" + (f" on {row.model}" if several else "")
 
-    columns = [*QUALITY[report.metric], *SPEED]
+    columns = [*QUALITY[report.metric], *SPEED, *(DETAILS if details else ())]
+    columns = [column for column in columns if any(column.cell([row]) for row in rows)]
     lines: dict[str, list[Row]] = {}
     for row in rows:
         if not row.skipped:
