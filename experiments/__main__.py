@@ -65,6 +65,8 @@ def work(task: str, name: str, arguments: list[str]) -> None:
             Experiment, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands
         ] = default,
     ) -> None:
+        import jax
+
         from experiments.run import bench, run, train
         from nar.bench.publish import show
 
@@ -72,6 +74,7 @@ def work(task: str, name: str, arguments: list[str]) -> None:
         if task == "train":
             train(experiment, directory, options.data_dir)
             return
+        jax.config.update("jax_compilation_cache_dir", None)  # compiled for real, to be measured
         do = run if task == "run" else bench
         report = do(
             experiment, directory, options.data_dir, beside=options.beside, full=options.full

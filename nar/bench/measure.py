@@ -59,7 +59,7 @@ class Programs:
         self._key = jax.random.key(seed)
         self._programs: dict[tuple[Contender, tuple[int, ...]], jax.stages.Compiled] = {}
         self.compile_s: dict[Contender, list[float]] = collections.defaultdict(list)
-        self.peak_bytes: collections.Counter[Contender] = collections.Counter()
+        self.peak_bytes: collections.Counter[tuple[Contender, int]] = collections.Counter()
 
     def run(
         self, contender: Contender, source: Source, rows: Int[np.ndarray, " rows"], lengths: Any
@@ -83,7 +83,8 @@ class Programs:
             start = time.perf_counter()
             program = compile_decode(contender.decoder, contender.model, given, key=key)
             self.compile_s[contender].append(time.perf_counter() - start)
-            self.peak_bytes[contender] = max(self.peak_bytes[contender], held(program))
+            size = contender, source.tokens.shape[0]
+            self.peak_bytes[size] = max(self.peak_bytes[size], held(program))
             self._programs[place] = program
             short = given.replace(limit=jnp.ones_like(limit))
             jax.block_until_ready(program(contender.model, short, key))  # warms up

@@ -261,7 +261,7 @@ class _Findings:
     sizes: dict[Contender, int]
     work: dict[Contender, Work]
     compile_s: dict[Contender, float]
-    peak_bytes: Mapping[Contender, int]
+    peak_bytes: Mapping[tuple[Contender, int], int]
     curves: dict[System, StepCost]
     system: dict[Contender, System]
 
@@ -291,7 +291,7 @@ class _Findings:
             "positions": float(np.mean([*mine.positions.values()])),
             "accepted": [mine.accepted[n] for n in range(max(mine.accepted) + 1)],
             "flops_per_sentence": first + then * calls,
-            "peak_memory_mb": self.peak_bytes[c] / 1e6,
+            "peak_memory_mb": self.peak_bytes[c, self.sizes[c]] / 1e6,
             "compile_s": self.compile_s[c],
         }
 

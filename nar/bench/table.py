@@ -54,7 +54,7 @@ QUALITY = {
     "token_error": [Column("wrong tokens, %", number("token_error", "{:.2f}", "token_error_ci"))],
 }
 SPEED = [
-    Column("p", number("p_value", "{:.3f}")),
+    Column("p", lambda group: number("p_value", "{:.3f}")(group[:1]) if len(group) == 1 else ""),
     Column("= greedy", number("exact_match", "{:.1%}")),
     Column("calls", number("calls", "{:.2f}")),
     Column("tokens a call", number("tokens_per_call", "{:.2f}")),
@@ -150,7 +150,6 @@ def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
         return f"`{row.decoder}`" + (f" on {row.model}" if several else "")
 
     columns = [*QUALITY[report.metric], *SPEED, *(DETAILS if details else ())]
-    columns = [column for column in columns if any(column.cell([row]) for row in rows)]
     lines: dict[str, list[Row]] = {}
     for row in rows:
         if not row.skipped:
@@ -162,6 +161,7 @@ def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
                 f"{report.title}: {line} is there {len(group)} times: rows of one line must be of "
                 "trainings with different seeds"
             )
+    columns = [c for c in columns if any(c.cell(group) for group in lines.values())]
     seeds = {len(group) for group in lines.values()}
     about = [f"{report.data['sentences']} sentences", f"trained on {rows[0].training} text"]
     if seeds != {1}:

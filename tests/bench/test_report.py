@@ -241,3 +241,11 @@ def test_documents_that_quote_something_else_stay_as_they_are(tmp_path, text, me
     with pytest.raises(NarError, match=message):
         quote(document, {"captions": report()})
     assert document.read_text() == text
+
+
+def test_no_p_value_is_made_of_several():
+    found = [report(row(), row("beam", p_value=0.01, seed=0))]
+    found += [report(row(seed=1, weights="w1"), row("beam", p_value=0.2, seed=1, weights="w1"))]
+    (alone,), (both,) = tables(found[:1]), tables(found)
+    assert cells(alone, "`beam`")["p"] == "0.010"
+    assert "p" not in both.headings or cells(both, "`beam`")["p"] == ""
