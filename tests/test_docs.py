@@ -3,11 +3,14 @@
 import importlib.util
 import pathlib
 import re
+import shutil
 import sys
 
 import pytest
 
 import nar
+from nar.bench.quote import quote
+from nar.bench.report import Report
 from nar.testing import check_decoder, random_model
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -48,3 +51,16 @@ def test_links_lead_somewhere(path):
     file = ROOT / path if (ROOT / path).exists() else ROOT / "docs" / path
     for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
         assert target.startswith("http") or (file.parent / target).exists(), f"{path}: {target}"
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/results.md"])
+def test_quoted_tables_are_those_of_the_reports(path, tmp_path):
+    results = pathlib.Path("experiments", "results")
+    shutil.copytree(ROOT / results, tmp_path / results)
+    copy = tmp_path / path
+    copy.parent.mkdir(exist_ok=True)
+    text = (ROOT / path).read_text()
+    copy.write_text(text)
+    reports = [Report.load(directory) for directory in sorted((tmp_path / results).iterdir())]
+    quote(copy, {report.title: report for report in reports})
+    assert copy.read_text() == text, "python -m experiments table ... --write writes them"

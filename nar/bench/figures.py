@@ -35,9 +35,9 @@ HEADINGS = {"bleu": "BLEU", "token_error": "wrong tokens, %"}
 
 
 def label(row: Row, report: Report) -> str:
-    """What a row is called in pictures: its model too, where there are several."""
-    several = len({r.model for r in report.rows}) > 1
-    return f"{row.decoder} · {row.model}" if several else row.decoder
+    """What a row is called in pictures: its model too, where it is not the first row's."""
+    main = report.rows[0].model
+    return row.decoder if row.model == main else f"{row.decoder} · {row.model}"
 
 
 def paint(rows: Sequence[Row]) -> Callable[[Row], dict[str, Any]]:

@@ -144,10 +144,10 @@ def tables(reports: Iterable[Report], *, details: bool = False) -> Iterator[Tabl
 
 
 def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
-    several = len({row.model for row in rows}) > 1
+    main = report.rows[0].model
 
     def name(row: Row) -> str:
-        return f"`{row.decoder}`" + (f" on {row.model}" if several else "")
+        return f"`{row.decoder}`" + (f" on {row.model}" if row.model != main else "")
 
     columns = [*QUALITY[report.metric], *SPEED, *(DETAILS if details else ())]
     lines: dict[str, list[Row]] = {}

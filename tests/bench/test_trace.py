@@ -8,6 +8,7 @@ import pytest
 
 import nar
 from nar.bench.trace import VERSION, _looks, _Scene, describe, summary, trace_text
+from nar.bench.trace_page import write_trace
 from nar.core import IncompatibleModel, NarError, Needs, Source, View
 from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
@@ -234,3 +235,11 @@ def test_bad_input_comes_before_tracing(monkeypatch, translator, decoder, text, 
     monkeypatch.setattr(nar.Greedy, "init", never)
     with pytest.raises(error, match=message):
         trace_text(translator, decoder, text)
+
+
+def test_a_page_and_a_picture_from_text(translator, tmp_path):
+    decoder = nar.Jacobi(block=3, max_length=LONGEST)
+    page, picture = write_trace(translator, decoder, TEXT, tmp_path / "trace.html")
+    text = trace_text(translator, decoder, TEXT).output
+    assert text in page.read_text()
+    assert picture.read_bytes().startswith(b"\x89PNG")
