@@ -37,7 +37,8 @@ HEADINGS = {"bleu": "BLEU", "token_error": "wrong tokens, %"}
 def label(row: Row, report: Report) -> str:
     """What a row is called in pictures: its model too, where it is not the first row's."""
     main = report.rows[0].model
-    return row.decoder if row.model == main else f"{row.decoder} · {row.model}"
+    other = row.model.removeprefix(f"{main}_")
+    return row.decoder if row.model == main else f"{row.decoder} · {other}"
 
 
 def paint(rows: Sequence[Row]) -> Callable[[Row], dict[str, Any]]:
@@ -59,7 +60,8 @@ def _error(value: float, around: Sequence[float]) -> np.ndarray:
 
 
 def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
-    """Quality over speed-up, at batch 1 and at the best batch."""
+    """Quality over speed-up, at batch 1 and at the best batch; samples are not meant to score."""
+    rows = [row for row in report.measured if row.lossless != "distribution"]
     style = paint(report.measured)
     for axis, name, title in zip(
         axes,
@@ -67,24 +69,25 @@ def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
         ("Batch 1: latency", "Best batch: throughput"),
         strict=True,
     ):
-        groups: dict[tuple[float, float], list[Row]] = {}
-        for row in report.measured:
+        for row in rows:
             value, around = _quality(row, report.metric)
-            speedup = getattr(row, name)
             axis.errorbar(
-                speedup, value, yerr=_error(value, around), markersize=7, capsize=0,
+                getattr(row, name), value, yerr=_error(value, around), markersize=7, capsize=0,
                 elinewidth=0.8, alpha=0.9, **style(row),
             )  # fmt: skip
-            groups.setdefault((round(np.log(speedup), 1), round(value, 1)), []).append(row)
-        for rows in groups.values():  # what lies together is named once
-            more = f" + {len(rows) - 1}" if len(rows) > 1 else ""
+        for number, group in enumerate(together(rows, name, report.metric)):
+            shortest = min((label(row, report) for row in group), key=len)
+            more = f" + {len(group) - 1}" if len(group) > 1 else ""
+            side = 1 if number % 2 == 0 else -1  # neighbours are named above and below in turn
             axis.annotate(
-                label(rows[0], report) + more,
-                (getattr(rows[0], name), _quality(rows[0], report.metric)[0]),
-                xytext=(6, 5), textcoords="offset points", fontsize=8,
+                shortest + more,
+                (getattr(group[0], name), _quality(group[0], report.metric)[0]),
+                xytext=(4, 4 * side), textcoords="offset points", fontsize=8, rotation=35 * side,
+                rotation_mode="anchor", va="bottom" if side > 0 else "top",
             )  # fmt: skip
         axis.axvline(1, color="#555", linewidth=1, linestyle=":")
         axis.set_xscale("log")
+        axis.margins(x=0.15, y=0.2)
         axis.set_title(title)
         axis.set_xlabel(f"speed-up over {label(report.rows[0], report)}")
         _plain(axis.xaxis)
@@ -93,9 +96,29 @@ def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
         axes[0].invert_yaxis()
 
 
-def _plain(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def together(rows: Sequence[Row], name: str, metric: str) -> list[list[Row]]:
+    """Rows whose points lie on each other, to be named once: by speed-up, within 15 %."""
+    groups: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: getattr(row, name)):
+        x, y = getattr(row, name), _quality(row, metric)[0]
+        near = (
+            group
+            for group in groups
+            if x < 1.15 * getattr(group[0], name)
+            and abs(y - _quality(group[0], metric)[0]) < 0.005 * abs(y)
+        )
+        home = next(near, None)
+        if home is None:
+            groups.append([row])
+        else:
+            home.append(row)
+    return groups
 
+
+def _plain(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -205,7 +228,7 @@ def figures(report: Report) -> dict[str, str]:
     """All pictures of a report by name, as SVG."""
     tall = 1.4 + 0.34 * len(report.measured)
     drawn = {
-        "quality_against_speed": _svg((9.5, 3.8), (1, 2), quality_against_speed, report),
+        "quality_against_speed": _svg((9.5, 4.2), (1, 2), quality_against_speed, report),
         "speedups": _svg((9.5, tall * 1.25), (1, 1), speedups, report),
         "accepted_tokens": _svg((9.5, tall), (1, 1), accepted_tokens, report),
         "predicted_against_realised": _svg((4.7, 4), (1, 1), predicted_against_realised, report),
