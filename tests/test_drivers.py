@@ -139,7 +139,7 @@ def test_a_view_shows_what_was_guessed_and_accepted(model, source):
         if view.accepted[step, row, node]:
             assert tokens[row, place] == view.tokens[step, row, node]
     grown = np.diff(steps.length, axis=0, prepend=0)
-    # Accepted are the leading guesses that were written: all of them where a cut ended a right draft.
+    # Accepted are the leading guesses that were written, the last token where a cut ended a draft.
     for step, row in np.ndindex(grown.shape):
         start, count = before[step, row], grown[step, row]
         written, guessed = tokens[row, start : start + count], view.tokens[step, row, 1:]
