@@ -145,6 +145,17 @@ class Validation:
         return plan.epoch()
 
 
+def systems(
+    experiment: Experiment, run_dir: pathlib.Path, *, beside: Sequence[pathlib.Path], full: bool
+) -> list[System]:
+    """The run's model with the experiment's decoders, and other runs' models with baselines."""
+    for directory in (run_dir, *beside):
+        if not (directory / "model" / ABOUT).exists():
+            raise NarError(f"{directory} holds no trained model: train it first")
+    main = System.load(run_dir / "model", experiment.names(full=full))
+    return [main, *(System.load(directory / "model", BASELINES) for directory in beside)]
+
+
 def bench(
     experiment: Experiment,
     run_dir: pathlib.Path,
@@ -166,16 +177,11 @@ def bench(
         NarError: there is no trained model, or it was trained with other settings or text.
     """
     corpora = open_corpora(experiment, data_dir)
-    for directory in (run_dir, *beside):
-        if not (directory / "model" / ABOUT).exists():
-            raise NarError(f"{directory} holds no trained model: train it first")
+    found = systems(experiment, run_dir, beside=beside, full=full)
     runs.claim(run_dir, experiment)
     runs.record(run_dir, corpora)
-    main = System.load(run_dir / "model", experiment.names(full=full))
-    others = [System.load(directory / "model", BASELINES) for directory in beside]
-
     return publish(
-        [main, *others],
+        found,
         corpora["test"],
         run_dir,
         title=experiment.name,
@@ -204,14 +210,17 @@ def run(
     if not (run_dir / FILE).exists():
         return bench(experiment, run_dir, data_dir, beside=beside, full=full)
     report = Report.load(run_dir)
+    main, *others = systems(experiment, run_dir, beside=beside, full=full)
     wanted = {
         "protocol": runs.resolve(experiment.protocol),
-        "decoders": list(dict.fromkeys(("greedy", *experiment.names(full=full)))),
+        "decoders": list(main.make_decoders()),
+        "beside": [system.name for system in others],
     }
-    ours = report.rows[0].model
+    models = list(dict.fromkeys(row.model for row in report.rows))
     found = {
         "protocol": report.protocol,
-        "decoders": [row.decoder for row in report.rows if row.model == ours],
+        "decoders": [row.decoder for row in report.rows if row.model == models[0]],
+        "beside": models[1:],
     }
     if different := list(runs.differences(found, wanted)):
         raise NarError(

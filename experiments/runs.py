@@ -20,6 +20,7 @@ from experiments.registry import Experiment
 from nar.bench.report import machine
 from nar.core import NarError
 from nar.data.text import Corpus, fingerprint
+from nar.files import write
 
 TRAINED = (
     "name",
@@ -106,7 +107,5 @@ def code() -> dict[str, str | None]:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
+    """Writes what JSON can say."""
+    write(path, json.dumps(value, indent=2) + "\n")

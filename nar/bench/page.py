@@ -13,23 +13,24 @@ from typing import Any
 from nar.bench.figures import figures, label
 from nar.bench.report import Report
 from nar.bench.table import Table, tables
+from nar.files import write
 
 
 def write_page(report: Report, directory: str | os.PathLike[str]) -> pathlib.Path:
     """Writes `report.html`, one file that needs nothing else; returns its path."""
     path = pathlib.Path(directory) / "report.html"
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(page(report))
-    partial.replace(path)
+    write(path, page(report))
     return path
+
+
+def asset(name: str) -> str:
+    """A file that pages are made of."""
+    return (importlib.resources.files("nar.bench") / "pages" / name).read_text("utf-8")
 
 
 def page(report: Report) -> str:
     """The page's text."""
-    assets = importlib.resources.files("nar.bench") / "pages"
-    template, style = (
-        (assets / f"report.{ending}").read_text("utf-8") for ending in ("html", "css")
-    )
+    template = asset("report.html")
     drawn = {name: _inline(name, svg) for name, svg in figures(report).items()}
     places = string.Template(template).get_identifiers()
     return string.Template(template).substitute(
@@ -37,7 +38,7 @@ def page(report: Report) -> str:
         | drawn
         | {
             "title": html.escape(report.title),
-            "style": style,
+            "style": asset("base.css") + asset("report.css"),
             "about": html.escape(
                 f"{len(report.measured)} rows on {report.data['sentences']} sentences of "
                 f"{report.data['name']}, {report.machine['cores']} cores of "

@@ -99,7 +99,6 @@ class System:
         directory: str | os.PathLike[str],
         decoders: Sequence[str],
         *,
-        name: str | None = None,
         max_length: int | None = None,
     ) -> Self:
         """A model's directory, with what `about.json` says of its training.
@@ -107,9 +106,8 @@ class System:
         Args:
             directory: as `nar.load` reads it.
             decoders: to run on it.
-            name: of the model; by default its experiment's, or the directory's.
-            max_length: the most tokens to write; by default as in its training, or 128, as far as
-                there is room.
+            max_length: the most tokens to write; by default as in its training, or the
+                translator's own.
 
         Raises:
             NarError: there is no such model, or an unknown decoder.
@@ -118,13 +116,11 @@ class System:
         translator = load(directory)
         path = directory / ABOUT
         about = json.loads(path.read_text()) if path.is_file() else {}
-        place = directory.resolve()
-        room = role(translator.model).spec.max_target
         return cls(
-            name=name or about.get("name") or place.name,
+            name=about.get("name", directory.resolve().name),
             translator=translator,
             decoders=tuple(decoders),
-            max_length=max_length or about.get("max_length") or min(128, room or 128),
+            max_length=max_length or about.get("max_length", translator.max_length),
             training=about.get("training", "unknown"),
             seed=about.get("seed"),
         )
@@ -161,11 +157,15 @@ def bench(
         keep: given every row with its outputs.
 
     Raises:
-        NarError: an unknown decoder or metric, or a model that cannot read the test set; before
-            anything runs. A decoder that needs what a model lacks is a row that says so.
+        NarError: an unknown decoder or metric, models of one name, or a model that cannot read the
+            test set; before anything runs. A decoder that needs what a model lacks is a row that
+            says so.
     """
     if not systems:
         raise NarError("no systems: at least one model is needed")
+    names = [system.name for system in systems]
+    if again := {name for name in names if names.count(name) > 1}:
+        raise NarError(f"several models are called {', '.join(again)}: a report needs other names")
     protocol = protocol or Protocol()
     pairs = [corpus[i] for i in range(len(corpus))]
     texts = [source for source, _ in pairs]

@@ -8,6 +8,7 @@ from nar.bench.figures import figures
 from nar.bench.report import Report
 from nar.bench.table import tables
 from nar.core import NarError
+from nar.files import write
 
 TABLE = re.compile(r"(<!-- report (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = re.compile(r"\]\(([^)\s]*?([^/)\s]+)/([a-z_]+)\.svg)\)")
@@ -44,5 +45,5 @@ def quote(document: pathlib.Path, reports: Mapping[str, Report]) -> None:
         return f"{match[1]}{found}\n{match[3]}"
 
     for link, name, picture in pictures:
-        (document.parent / link).write_text(drawn[name][picture])
-    document.write_text(TABLE.sub(block, text))
+        write(document.parent / link, drawn[name][picture])
+    write(document, TABLE.sub(block, text))

@@ -12,6 +12,7 @@ import jax
 
 from nar.bench.quality import Interval, Quality
 from nar.core import NarError
+from nar.files import write
 
 VERSION = 1
 FILE = "report.json"
@@ -118,9 +119,7 @@ class Report:
         """Writes `report.json`, whole or not at all; returns its path."""
         path = pathlib.Path(directory) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{FILE}.partial")
-        partial.write_text(json.dumps(rounded(dataclasses.asdict(self)), indent=1) + "\n")
-        partial.replace(path)
+        write(path, json.dumps(rounded(dataclasses.asdict(self)), indent=1) + "\n")
         return path
 
     @classmethod

@@ -2,12 +2,12 @@
 
 import dataclasses
 import html
-import importlib.resources
 import io
 import json
 import pathlib
 import string
 
+from nar.bench.page import asset
 from nar.bench.trace import STATES, Graph, State, summary, trace_text
 from nar.core import Decoder, NarError
 from nar.translator import Translator
@@ -61,15 +61,14 @@ def write_trace(
 # -------------------------------------------------------------------------------------- the page
 def page(graph: Graph) -> str:
     """One file of HTML that needs nothing else, from the net or from a disk."""
-    assets = importlib.resources.files("nar.bench") / "pages"
-    read = {name: (assets / f"trace.{name}").read_text("utf-8") for name in ("html", "css", "js")}
+    template, script = asset("trace.html"), asset("trace.js")
     words = {"states": STATES, "summary": summary(graph)}
     data = json.dumps({**dataclasses.asdict(graph), **words}, ensure_ascii=False)
-    return string.Template(read["html"]).substitute(
+    return string.Template(template).substitute(
         title=html.escape(f"{graph.decoder}: {graph.output}"),
-        style=_colours() + read["css"],
+        style=asset("base.css") + _colours() + asset("trace.css"),
         graph=data.replace("<", r"\u003c"),  # no text can end the script that holds it
-        script=read["js"],
+        script=script,
     )
 
 

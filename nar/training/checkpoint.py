@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 
 from nar.core import NarError
+from nar.files import replacing
 from nar.model import Transformer, TransformerConfig
 
 CONFIG, WEIGHTS = "config.json", "weights.npz"
@@ -221,9 +222,9 @@ def save_model(directory: str | os.PathLike[str], model: Transformer) -> None:
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     weights = {name: np.asarray(x.astype(jnp.float32)) for name, x in named_arrays(model).items()}
-    with _replacing(directory / WEIGHTS) as file:
+    with replacing(directory / WEIGHTS) as file:
         np.savez(file, **weights)  # pyright: ignore[reportArgumentType]
-    with _replacing(directory / CONFIG) as file:
+    with replacing(directory / CONFIG) as file:
         file.write(json.dumps(dataclasses.asdict(model.config), indent=2).encode() + b"\n")
 
 
@@ -255,12 +256,3 @@ def load_model(directory: str | os.PathLike[str]) -> Transformer:
     found = {name: [_kind(x)] for name, x in weights.items()}
     check_arrays(directory / WEIGHTS, found, named_arrays(model))
     return with_arrays(model, weights)
-
-
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[Any]:
-    # A reader finds the old file or the new one, never half of one.
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        yield file
-    partial.replace(path)

@@ -13,6 +13,7 @@ from typing import Any, Self
 import jax
 
 from nar.core import NarError
+from nar.files import replacing
 from nar.progress import Progress
 from nar.training.checkpoint import Checkpoints
 
@@ -161,9 +162,8 @@ class Metrics:
 
         path = pathlib.Path(run_dir) / "metrics.jsonl"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(b"".join(line for line in lines if _is_until(line, step)))
-        partial.replace(path)
+        with replacing(path) as file:
+            file.write(b"".join(line for line in lines if _is_until(line, step)))
         self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self._events = SummaryWriter(str(run_dir), purge_step=step + 1 if lines else None)
 

@@ -120,6 +120,10 @@ def test_models_of_other_runs_join_a_report(directory, report, tmp_path):
     assert set(found.step_cost) == {"tiny", "tiny_1-1"}
     with pytest.raises(NarError, match="no trained model"):
         bench(TINY, copy, None, beside=[tmp_path / "nowhere"])
+    with pytest.raises(NarError, match=r"beside is \['tiny_1-1'\] there and \[\] here"):
+        run(TINY, copy, None, full=True)
+    with pytest.raises(NarError, match="several models are called tiny"):
+        bench(TINY, copy, None, beside=[directory])
 
 
 def test_differences_are_named_with_their_path():
