@@ -25,6 +25,8 @@ class Experiment:
         model: the transformer; its `vocab_size` is the most pieces that the tokenizer may learn.
         train: how long and how.
         objective: the loss.
+        start: the experiment whose trained model this training begins with, tokenizer and all; its
+            run lies beside this one. None: a new model.
         decoders: what the benchmark compares, as `nar.decoders.make` reads it.
         more: decoders added by `--full`.
         pieces: the tokenizer's kind.
@@ -42,6 +44,7 @@ class Experiment:
     model: TransformerConfig
     train: TrainConfig
     objective: CrossEntropy = CrossEntropy()
+    start: str | None = None
     decoders: tuple[str, ...]
     more: tuple[str, ...] = ()
     pieces: Pieces = "unigram"
@@ -140,6 +143,20 @@ MULTI30K = Experiment(
     max_length=80,
 )  # fmt: skip
 
+MULTI30K_LONGER = dataclasses.replace(
+    MULTI30K,
+    name="multi30k_en-de_longer",
+    about="multi30k_en-de trained on, under more dropout: the best of these models",
+    start=MULTI30K.name,
+    model=dataclasses.replace(MULTI30K.model, dropout=0.3),
+    train=dataclasses.replace(
+        MULTI30K.train,
+        steps=3000,
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup=100),
+    ),
+    decoders=("greedy", "beam"),
+)  # fmt: skip
+
 TATOEBA = dataclasses.replace(
     MULTI30K,
     name="tatoeba_en-de",
@@ -172,7 +189,7 @@ G2P = Experiment(
 MAIN = (GRAMMAR, G2P, MULTI30K, TATOEBA)
 SHAPES = tuple(shaped(e, *depths) for e in MAIN[1:] for depths in ((6, 6), (6, 1)))
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (*MAIN, *SHAPES)}
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (*MAIN, MULTI30K_LONGER, *SHAPES)}
 """All experiments by name."""
 
 

@@ -21,8 +21,9 @@ from nar.data.encoded import Encoded, encode_corpus
 from nar.data.text import Corpus, overlap
 from nar.data.tokenizer import Tokenizer
 from nar.model import Transformer
-from nar.training import save_model
+from nar.training import load_model, save_model
 from nar.training import train as train_model
+from nar.training.checkpoint import named_arrays, with_arrays
 
 BASELINES = ("greedy", "beam")
 """What decodes with the models of other runs."""
@@ -74,8 +75,9 @@ def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path 
         return
     for split in ("valid", "test"):
         overlap(corpora["train"], corpora[split])
-    tokenizer = learn_tokenizer(experiment, corpora["train"], run_dir)
-    learn_model(experiment, corpora, tokenizer, run_dir)
+    start = first_model(experiment, run_dir)
+    tokenizer = start[1] if start else learn_tokenizer(experiment, corpora["train"], run_dir)
+    learn_model(experiment, corpora, tokenizer, run_dir, start and start[0])
     about = {
         "name": experiment.name,
         "training": experiment.training,
@@ -83,6 +85,37 @@ def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path 
         "max_length": experiment.max_length,
     }
     runs.write_json(run_dir / "model" / ABOUT, about)  # the last file: now the model is whole
+
+
+def first_model(
+    experiment: Experiment, run_dir: pathlib.Path
+) -> tuple[Transformer, Tokenizer] | None:
+    """What the training begins with: another experiment's model, or nothing.
+
+    Raises:
+        NarError: that model is not trained yet, or has another shape.
+    """
+    if experiment.start is None:
+        return None
+    directory = run_dir.parent / experiment.start / "model"
+    if not (directory / ABOUT).exists():
+        raise NarError(
+            f"start={experiment.start!r}: {directory} holds no trained model: train it first"
+        )
+    model, tokenizer = load_model(directory), Tokenizer.load(directory)
+    free = {"vocab_size": model.config.vocab_size, "dropout": model.config.dropout}
+    wanted = dataclasses.replace(experiment.model, **free)
+    if different := list(runs.differences(runs.resolve(model.config), runs.resolve(wanted))):
+        raise NarError(f"start={experiment.start!r} has another shape: {'; '.join(different)}")
+    tokenizer.save(run_dir / "model")
+    return with_dropout(model, experiment.model.dropout), tokenizer
+
+
+def with_dropout(model: Transformer, dropout: float) -> Transformer:
+    """The same parameters under another dropout."""
+    config = dataclasses.replace(model.config, dropout=dropout)
+    new = jax.eval_shape(lambda: Transformer(config, key=jax.random.key(0)))
+    return with_arrays(new, named_arrays(model))
 
 
 def learn_tokenizer(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> Tokenizer:
@@ -104,11 +137,12 @@ def learn_model(
     corpora: dict[str, Corpus],
     tokenizer: Tokenizer,
     run_dir: pathlib.Path,
+    start: Transformer | None = None,
 ) -> None:
-    """Trains; what was stopped goes on."""
+    """Trains, from `start` where there is one; what was stopped goes on."""
     encoded = {s: encode_corpus(corpora[s], tokenizer, run_dir / "tokens") for s in SPLITS[:2]}
     config = dataclasses.replace(experiment.model, vocab_size=tokenizer.vocab_size)
-    model = Transformer(config, key=jax.random.key(experiment.train.seed))
+    model = start or Transformer(config, key=jax.random.key(experiment.train.seed))
     size = sum(x.size for x in jax.tree.leaves(model))
     console.print(f"training {size / 1e6:.1f} million parameters on {len(encoded['train'])} pairs")
     batches = training_batches(

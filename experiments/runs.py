@@ -28,6 +28,7 @@ TRAINED = (
     "model",
     "train",
     "objective",
+    "start",
     "pieces",
     "tokens_per_batch",
     "max_length",

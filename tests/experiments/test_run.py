@@ -3,6 +3,7 @@ import json
 import pathlib
 import shutil
 
+import chex
 import pytest
 
 from experiments import run as runner
@@ -13,6 +14,8 @@ from experiments.runs import differences
 from nar.bench.protocol import Protocol
 from nar.bench.report import Report
 from nar.core import NarError
+from nar.training import OptimizerConfig, load_model
+from nar.training.checkpoint import named_arrays
 
 QUICK = Protocol(
     latency_sentences=2, latency_repeats=1, batch_sizes=(8,), batch_repeats=1, cost_repeats=1
@@ -124,6 +127,28 @@ def test_models_of_other_runs_join_a_report(directory, report, tmp_path):
         run(TINY, copy, None, full=True)
     with pytest.raises(NarError, match="several models are called tiny"):
         bench(TINY, copy, None, beside=[directory])
+
+
+def test_a_training_begins_with_another_experiments_model(directory, report, tmp_path):
+    shutil.copytree(directory, tmp_path / "tiny")
+    still = dataclasses.replace(
+        TINY.train, steps=1, optimizer=OptimizerConfig(learning_rate=1e-12, warmup=1)
+    )
+    model = dataclasses.replace(TINY.model, dropout=0.3)
+    longer = dataclasses.replace(TINY, name="longer", start="tiny", model=model, train=still)
+    train(longer, tmp_path / "longer", None)
+    first = load_model(tmp_path / "tiny" / "model")
+    second = load_model(tmp_path / "longer" / "model")
+    assert (first.config.dropout, second.config.dropout) == (0.1, 0.3)
+    chex.assert_trees_all_close(named_arrays(first), named_arrays(second), atol=1e-8)
+    tokenizers = [tmp_path / name / "model" / "tokenizer.model" for name in ("tiny", "longer")]
+    assert tokenizers[0].read_bytes() == tokenizers[1].read_bytes()
+
+    with pytest.raises(NarError, match="start='nothing': .* holds no trained model"):
+        train(dataclasses.replace(longer, start="nothing"), tmp_path / "other", None)
+    deeper = dataclasses.replace(longer, model=dataclasses.replace(model, decoder_layers=2))
+    with pytest.raises(NarError, match="another shape: decoder_layers is 1 there and 2 here"):
+        train(deeper, tmp_path / "deeper", None)
 
 
 def test_differences_are_named_with_their_path():
