@@ -10,6 +10,8 @@ from nar.decoders.gauss_seidel_jacobi import GaussSeidelJacobi
 from nar.decoders.greedy import Greedy
 from nar.decoders.hybrid_jacobi import HybridJacobi
 from nar.decoders.jacobi import Jacobi
+from nar.decoders.lookahead import Lookahead
+from nar.decoders.prompt_lookup import PromptLookup
 from nar.decoders.sample import Sample
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "Greedy",
     "HybridJacobi",
     "Jacobi",
+    "Lookahead",
+    "PromptLookup",
     "Sample",
     "make",
     "register",
@@ -46,6 +50,8 @@ register("sample", Sample)
 register("jacobi", Jacobi)
 register("gauss-seidel-jacobi", GaussSeidelJacobi)
 register("hybrid-jacobi", HybridJacobi)
+register("lookahead", Lookahead)
+register("prompt-lookup", PromptLookup)
 
 
 def make(description: str, **defaults: Any) -> Decoder:
