@@ -25,6 +25,7 @@ from nar.decoders import (
 )
 from nar.drivers import decode, stream, trace
 from nar.model import Model, Transformer, TransformerConfig
+from nar.translator import Translator, load
 
 __all__ = [
     "DECODERS",
@@ -47,7 +48,9 @@ __all__ = [
     "Stats",
     "Transformer",
     "TransformerConfig",
+    "Translator",
     "decode",
+    "load",
     "make",
     "register",
     "stream",

@@ -145,9 +145,9 @@ class Tokenizer:
         """A hash of the model."""
         return hashlib.sha256(self.model).hexdigest()
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, EOS last, so that an empty text has one token."""
-        return self._processor.encode(list(texts), add_eos=True)
+    def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
+        """The ids of each text, EOS last; of a prompt, BOS first. An empty text has one token."""
+        return self._processor.encode(list(texts), add_bos=prompt, add_eos=not prompt)
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The text of each row of ids up to its first EOS; rows are lists, or an array.

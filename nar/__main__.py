@@ -1,0 +1,5 @@
+"""python -m nar: the command line."""
+
+from nar.cli import main
+
+main()

@@ -1,0 +1,173 @@
+"""The command line: nar translate | trace | bench."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import tyro
+
+from nar.bench.protocol import Protocol
+from nar.core import NarError
+
+app = tyro.extras.SubcommandApp()
+TRACE, REPORT, PROTOCOL = pathlib.Path("trace.html"), pathlib.Path("report"), Protocol()
+
+
+@app.command
+def translate(
+    *,
+    model: pathlib.Path,
+    decoder: str = "greedy",
+    batch_size: int = 64,
+    max_length: int | None = None,
+    truncate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    resume: pathlib.Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Translates the lines of standard input to standard output, in order.
+
+    A decoder-only model continues each line. Empty lines stay empty. Input and output are UTF-8.
+
+    Args:
+        model: directory of a trained model and its tokenizer.
+        decoder: its name, and options: jacobi:block=5
+        batch_size: lines decoded together, of similar lengths.
+        max_length: the most tokens to write for a line. By default 128, or as many as the model
+            has positions; of a decoder-only model's positions at most half.
+        truncate: cut lines that are too long for the model, and name them. Of a line to translate
+            the end is cut, of a line to continue the beginning.
+        resume: a file that keeps finished lines. The same command, run again after it was stopped,
+            goes on from there; its output is complete.
+        seed: of decoders that sample.
+    """
+    import jax
+
+    from nar.lines import Journal, Lines, Progress, translations
+    from nar.translator import load
+
+    if seed not in range(2**32):
+        raise NarError(f"seed={seed}: it must be in 0..{2**32 - 1}")
+    translator = load(model)
+    method = translator.make_decoder(decoder, max_length)
+    settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed}
+    try:
+        with contextlib.ExitStack() as stack:
+            journal = stack.enter_context(Journal(resume, settings)) if resume else None
+            lines = Lines(sys.stdin.buffer)
+            progress = stack.enter_context(Progress(len(lines)))
+            for texts in translations(
+                translator,
+                lines,
+                method,
+                batch_size=batch_size,
+                key=jax.random.key(seed),
+                truncate=truncate,
+                journal=journal,
+                progress=progress,
+            ):
+                sys.stdout.buffer.write("".join(f"{text}\n" for text in texts).encode())
+                sys.stdout.buffer.flush()
+    except KeyboardInterrupt:
+        could = "goes on" if resume else "with --resume JOURNAL could have gone on"
+        _say(f"stopped: the same command {could} from here")
+        raise
+
+
+@app.command
+def trace(
+    *, model: pathlib.Path, text: str, decoder: str = "greedy", output: pathlib.Path = TRACE
+) -> None:
+    """Decodes one text and draws every step: a page to scrub through, and a PNG beside it.
+
+    Args:
+        model: directory of a trained model and its tokenizer.
+        text: what to translate, or to continue.
+        decoder: its name, and options: jacobi:block=5
+        output: of the page.
+    """
+    from nar.bench.trace_page import write_trace
+    from nar.translator import load
+
+    translator = load(model)
+    written = write_trace(translator, translator.make_decoder(decoder), text, output)
+    print(*written, sep="\n")
+
+
+@app.command
+def bench(
+    *,
+    model: tuple[pathlib.Path, ...],
+    data: pathlib.Path,
+    decoders: tuple[str, ...],
+    split: str = "test",
+    source: str = "en",
+    target: str = "de",
+    output: pathlib.Path = REPORT,
+    metric: Literal["bleu", "token_error"] = "bleu",
+    tokenized: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    max_length: int | None = None,
+    protocol: Protocol = PROTOCOL,
+) -> None:
+    """Compares decoders on a test set: report.json, and report.html with pictures.
+
+    Args:
+        model: directories of trained models; the first one's greedy is the baseline.
+        data: the folder of the test set's two files, SPLIT.SOURCE and SPLIT.TARGET.
+        decoders: names, and options: greedy beam jacobi:block=5
+        split: the test set's name.
+        source: the source language, a file's ending.
+        target: the target language, the other file's.
+        output: directory of the report and of all outputs.
+        metric: what decoders are compared by.
+        tokenized: give papers' tokenised BLEU too.
+        max_length: the most tokens to write; by default as in the model's training.
+        protocol: how much to measure.
+    """
+    import jax
+
+    from nar.bench.protocol import System
+    from nar.bench.publish import publish, show
+    from nar.data.text import Pairs
+
+    jax.config.update("jax_compilation_cache_dir", None)  # what is measured is compiled for real
+    pairs = Pairs(data, split, source, target)
+    systems = [System.load(path, decoders, max_length=max_length) for path in model]
+    report = publish(
+        systems,
+        pairs,
+        output,
+        title=f"{data.name}/{split}",
+        data=f"{data.name}/{split} ({source} to {target})",
+        metric=metric,
+        tokenized=target if tokenized else None,
+        protocol=protocol,
+    )
+    show(report, output)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; what a user can mend is one line on standard error and status 1."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # compiled programs are kept between runs
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "nar"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+            app.cli(prog="nar", args=arguments)
+    except BrokenPipeError:  # the reader went away; Python would say so once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (NarError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,301 @@
+"""Lines in, lines out: in order, batched by length, with a journal that outlives its process."""
+
+import array
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from nar.core import Decoder, NarError, at_least
+
+if TYPE_CHECKING:
+    from nar.translator import Translator
+
+WINDOW = 32
+"""So many batches of lines are sorted by length together, and come out together."""
+
+_BLOCK = 4096  # lines whose tokens are counted together
+_NAMED = 10  # lines that a message names
+
+
+class Lines:
+    """The lines of a stream, kept as bytes: they take little more memory than the text itself.
+
+    Only LF and CRLF end a line, and the last one may have no end.
+    """
+
+    def __init__(self, stream: BinaryIO):
+        self._text, self._starts = bytearray(), array.array("q", [0])
+        for line in stream:
+            self._text += line.removesuffix(b"\n").removesuffix(b"\r")
+            self._starts.append(len(self._text))
+
+    def __len__(self) -> int:
+        """The number of lines."""
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> str:
+        """A line; a NarError names its number when it is not UTF-8."""
+        i = range(len(self))[index]
+        try:
+            return self._text[self._starts[i] : self._starts[i + 1]].decode()
+        except UnicodeDecodeError as error:
+            raise NarError(f"line {i + 1} is not UTF-8 ({error.reason})") from None
+
+
+# ----------------------------------------------------------------------------------- translation
+def translations(
+    translator: "Translator",
+    lines: Lines | Sequence[str],
+    decoder: Decoder,
+    *,
+    batch_size: int = 64,
+    key: Key[Array, ""] | None = None,
+    truncate: bool = False,
+    journal: "Journal | None" = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[list[str]]:
+    """Translates lines, in windows of `WINDOW` batches whose lines are sorted by length.
+
+    What can be wrong with a line is found before the first one is translated.
+
+    Args:
+        translator: model and tokenizer.
+        lines: blank ones stay empty.
+        decoder: how.
+        batch_size: rows decoded together.
+        key: of random decoders; a line's sample depends on it and on the line's number alone.
+        truncate: cut lines of more tokens than the model reads, and warn.
+        journal: what it holds is not translated again; what is translated is added to it.
+        progress: told how many lines are done.
+
+    Returns:
+        The translations, window by window, in order.
+
+    Raises:
+        IncompatibleModel: the model lacks what the decoder needs.
+        NarError: lines are too long or not UTF-8 (they are named, counted from 1), or the journal
+            is another run's.
+    """
+    at_least("batch_size", batch_size, 1)
+    room, counts = translator.room(decoder), _count_tokens(translator, lines)
+    if room is not None and (counts > room).any():
+        numbers = np.flatnonzero(counts > room) + 1
+        long = f"{_named(numbers)}: longer than the {room} tokens that fit"
+        if not truncate:
+            raise NarError(f"{long}. Shorten them, or have them cut (truncate)")
+        warnings.warn(f"{long}, and cut", stacklevel=2)
+    if journal is not None:
+        journal.begin(lines)
+
+    def windows() -> Iterator[list[str]]:
+        done = 0
+        for start in range(0, len(lines), WINDOW * batch_size):
+            window = range(start, min(start + WINDOW * batch_size, len(lines)))
+            found = {} if journal is None else journal.read(window)
+            rest = [i for i in window if counts[i] and i not in found]
+            progress(done := done + len(window) - len(rest))
+            sources = translator.encode([lines[i] for i in rest])
+            if room is not None:
+                sources = [s if len(s) <= room else translator.cut(s, room) for s in sources]
+            for places, texts in translator.outputs(
+                sources, decoder, batch_size=batch_size, key=key, numbers=rest
+            ):
+                new = {rest[place]: text for place, text in zip(places, texts, strict=True)}
+                if journal is not None:
+                    journal.add(new)
+                found |= new
+                progress(done := done + len(new))
+            yield [found.get(i, "") for i in window]
+
+    return windows()
+
+
+def _count_tokens(
+    translator: "Translator", lines: Lines | Sequence[str]
+) -> Int[np.ndarray, " lines"]:
+    """The number of tokens of every line; 0 of a blank one."""
+    counts = np.zeros(len(lines), np.int32)
+    for start in range(0, len(lines), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(lines)))
+        texts = {i: text for i in block if (text := lines[i]).strip()}
+        counts[list(texts)] = [len(row) for row in translator.encode(list(texts.values()))]
+    return counts
+
+
+def _named(numbers: Sequence[int] | np.ndarray) -> str:
+    """Line numbers in words: the first ones, and how many more there are."""
+    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    lines = "lines" if len(numbers) > 1 else "line"
+    return f"{lines} {', '.join(map(str, numbers[:_NAMED]))}{more}"
+
+
+# --------------------------------------------------------------------------------------- journal
+class Journal:
+    """What is translated so far, in a file that is only appended to: a JSON object a line.
+
+    The first line says of what run it is; each other one holds the translations of a batch, by line
+    number from 0. So a process that is killed, at any moment, leaves whole batches and at most a
+    part of one, which is dropped.
+
+    Args:
+        path: the file, made when it is not there; no other process can have it until `close`.
+        settings: what the translations depend on beside the lines; JSON-able.
+
+    Raises:
+        NarError: the file cannot be opened, or another process has it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]):
+        import fcntl
+
+        self._path, self._settings = pathlib.Path(path), settings
+        try:
+            self._file = open(path, "a+b")  # noqa: SIM115
+        except OSError as error:
+            raise NarError(f"{path} cannot be a journal: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise NarError(f"another process is writing the journal {path}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the file up."""
+        self._file.close()
+
+    def begin(self, lines: Lines | Sequence[str]) -> None:
+        """Finds what is translated of these lines; a new file becomes their journal.
+
+        Raises:
+            NarError: the file is damaged, another run's (the differences are named), or no journal.
+        """
+        run = {**self._settings, "lines": len(lines), "text": _digest(lines)}
+        header = json.dumps({_KIND: run}).encode() + b"\n"
+        self._record = np.full(len(lines), -1, np.int64)  # where in the file; -1: nowhere
+        self._file.seek(0)
+        first = self._file.readline()
+        if not header.startswith(first):
+            raise NarError(f"{self._path} {_difference(first, run)}")
+        if first != header:  # a new file, or its process was killed at once
+            self._file.truncate(0)
+            self._append(header)
+            return
+        end = len(header)
+        for number, line in enumerate(self._file, 2):
+            if not line.endswith(b"\n"):
+                self._file.truncate(end)
+                break
+            try:
+                self._record[list(_texts(line))] = end
+            except (ValueError, AttributeError, IndexError) as error:
+                raise NarError(
+                    f"{self._path}, line {number}: damaged. Without this file, all is translated "
+                    "again"
+                ) from error
+            end += len(line)
+
+    def read(self, window: range) -> dict[int, str]:
+        """What `begin` found of some lines, by number."""
+        found = {}
+        records = np.unique(self._record[window.start : window.stop])
+        for place in records[records >= 0]:
+            self._file.seek(place)
+            found |= _texts(self._file.readline())
+        return {i: text for i, text in found.items() if i in window}
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        """Keeps the translations of a batch."""
+        self._append(json.dumps(texts, ensure_ascii=False).encode() + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+
+
+_KIND = "nar translate"
+
+
+def _texts(record: bytes) -> dict[int, str]:
+    return {int(number): text for number, text in json.loads(record).items()}
+
+
+def _difference(header: bytes, run: Mapping[str, Any]) -> str:
+    """What another journal's first line, or that of any file, has instead of a run's."""
+    try:
+        found = dict(json.loads(header)[_KIND])
+    except (ValueError, TypeError, KeyError):
+        return "is no journal of translations; it was left as it is"
+    different = [
+        f"{name} is {found.get(name)!r} there and {run.get(name)!r} here"
+        for name in {**run, **found}
+        if found.get(name) != run.get(name)
+    ]
+    return f"is the journal of another run: {'; '.join(different)}"
+
+
+def _digest(lines: Lines | Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for i in range(len(lines)):
+        digest.update(lines[i].encode() + b"\n")
+    return digest.hexdigest()[:12]
+
+
+# -------------------------------------------------------------------------------------- progress
+class Progress:
+    """How many lines are done: a bar on a terminal, elsewhere a line of text now and then.
+
+    Where translations come out on the same terminal, they show it themselves.
+
+    Args:
+        lines: in all.
+        every: seconds between two lines of text.
+    """
+
+    def __init__(self, lines: int, every: float = 30.0):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._lines, self._every, self._last = lines, every, time.monotonic()
+        console = Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("lines,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            disable=not console.is_terminal or sys.stdout.isatty(),
+            refresh_per_second=2,
+        )
+        self._task = self._bar.add_task("", total=lines)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int) -> None:
+        """Says so."""
+        self._bar.update(self._task, completed=done)
+        now = time.monotonic()
+        if self._bar.disable and not sys.stdout.isatty() and now - self._last >= self._every:
+            self._last = now
+            print(f"{done}/{self._lines} lines", file=sys.stderr, flush=True)

@@ -1,0 +1,196 @@
+"""A model with its tokenizer: text in, text out."""
+
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Key
+
+from nar.core import Decoder, NarError, Source, role
+from nar.data.batching import evaluation_batches
+from nar.data.text import hash_files
+from nar.data.tokenizer import FILE, Tokenizer
+from nar.decoders import Greedy, make
+from nar.drivers import decode
+from nar.lines import translations
+from nar.sharding import make_mesh, place, place_batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translator:
+    """A model that can be given text; `nar.load` makes one from a directory.
+
+    Attributes:
+        model: any model of the Protocol, or a `Bundle`.
+        tokenizer: its vocabulary.
+        weights: an id that changes with the weights; reports and journals name it.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    weights: str
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        decoder: Decoder | None = None,
+        *,
+        batch_size: int = 64,
+        key: Key[Array, ""] | None = None,
+        truncate: bool = False,
+    ) -> list[str]:
+        """The translation of each text, in order; a decoder-only model continues it.
+
+        Args:
+            texts: one line each: line breaks in it are read as spaces, and none are written. An
+                empty or blank text stays empty.
+            decoder: how; by default greedy, with this model's `max_length`.
+            batch_size: rows decoded together, of similar lengths.
+            key: of random decoders; a text's sample depends on the key and on its place alone.
+            truncate: cut texts of more tokens than `room`, and warn.
+
+        Raises:
+            IncompatibleModel: the model lacks what the decoder needs.
+            NarError: texts are too long, which are named, counted from 1.
+        """
+        decoder = Greedy(max_length=self.max_length) if decoder is None else decoder
+        windows = translations(
+            self, texts, decoder, batch_size=batch_size, key=key, truncate=truncate
+        )
+        return list(itertools.chain.from_iterable(windows))
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens to write where nobody says: 128, or what the model's positions allow.
+
+        A decoder-only model leaves half of its positions to the prompt.
+        """
+        spec = role(self.model).spec
+        if spec.max_target is None:
+            return Decoder.max_length
+        most = spec.max_target if spec.encoder else max(spec.max_target // 2, 1)
+        return min(Decoder.max_length, most)
+
+    def make_decoder(self, description: str, max_length: int | None = None) -> Decoder:
+        """A decoder from text, `"jacobi:block=5"`, that this model can run.
+
+        Args:
+            description: as for `nar.make`.
+            max_length: used where the description sets none; by default the model's.
+
+        Raises:
+            IncompatibleModel: the model lacks what the decoder needs.
+            NarError: an unknown decoder or option, or a length that does not fit.
+        """
+        decoder = make(
+            description, max_length=self.max_length if max_length is None else max_length
+        )
+        if max_length not in (None, decoder.max_length):
+            raise NarError(f"{description!r} and max_length={max_length} contradict each other")
+        self.room(decoder)
+        return decoder
+
+    def room(self, decoder: Decoder) -> int | None:
+        """The most tokens of a source that a decoder can be given; None: any number.
+
+        Raises:
+            IncompatibleModel: the model lacks what the decoder needs.
+            NarError: the decoder's `max_length` does not fit, however short the source.
+        """
+        decoder.check(self.model, Source.of([[0]]))
+        specs = [role(self.model, name).spec for name in decoder.needs]
+        limits = [spec.max_source for spec in specs if spec.max_source is not None]
+        limits += [
+            spec.max_target - decoder.max_length
+            for spec in specs
+            if not spec.encoder and spec.max_target is not None
+        ]
+        return min(limits, default=None)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The sources that stand for texts; for a decoder-only model, prompts to continue."""
+        prompt = not role(self.model).spec.encoder
+        return self.tokenizer.encode([_one_line(text) for text in texts], prompt=prompt)
+
+    def cut(self, source: Sequence[int], room: int) -> list[int]:
+        """A source's first `room` tokens, the last of them EOS; a prompt's last, after its BOS."""
+        if role(self.model).spec.encoder:
+            return [*source[: room - 1], source[-1]]
+        return [source[0], *source[len(source) - room + 1 :]]
+
+    def outputs(
+        self,
+        sources: Sequence[Sequence[int]],
+        decoder: Decoder,
+        *,
+        batch_size: int = 64,
+        key: Key[Array, ""] | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[tuple[list[int], list[str]]]:
+        """Decodes batch by batch, long sources first, rows split over all devices.
+
+        Args:
+            sources: token ids, as `encode` gives them.
+            decoder: how.
+            batch_size: rows decoded together, rounded up to a multiple of the devices.
+            key: of random decoders.
+            numbers: of the sources, from which and from `key` their random keys follow; by default
+                their places.
+
+        Yields:
+            The places of a batch's sources, and their texts.
+        """
+        if not sources:
+            return
+        mesh, model = self._on_all_devices
+        batch_size += -batch_size % mesh.shape["data"]
+        key = jax.random.key(0) if key is None else key
+        numbers = range(len(sources)) if numbers is None else numbers
+        batches = evaluation_batches(sources, batch_size, max_length=self.room(decoder))
+        for places, source in batches:
+            folded = np.zeros(batch_size, np.int32)
+            folded[: len(places)] = [numbers[place] for place in places]
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, folded)
+            with jax.set_mesh(mesh):
+                output = decode(decoder, model, place_batch(source, mesh), key=keys)
+            tokens, length = np.asarray(output.tokens), np.asarray(output.length)
+            found = [tokens[row, : length[row]] for row in range(len(places))]
+            yield places.tolist(), [_one_line(text) for text in self.tokenizer.decode(found)]
+
+    @functools.cached_property
+    def _on_all_devices(self) -> tuple[Mesh, Any]:
+        mesh = make_mesh()
+        return mesh, place(self.model, mesh)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def load(directory: str | os.PathLike[str]) -> Translator:
+    """A trained model and its tokenizer, as experiments leave them in `runs/NAME/model`.
+
+    Raises:
+        NarError: the directory holds no model or no tokenizer, or one that is damaged, or they do
+            not belong together.
+    """
+    from nar.training.checkpoint import CONFIG, WEIGHTS, load_model
+
+    directory = pathlib.Path(directory)
+    if not directory.is_dir():
+        raise NarError(f"{directory} is no directory: it must be one that holds a saved model")
+    model, tokenizer = load_model(directory), Tokenizer.load(directory)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise NarError(
+            f"{directory / FILE} has {tokenizer.vocab_size} pieces, and the model beside it "
+            f"{model.config.vocab_size}: they do not belong together"
+        )
+    files = [directory / name for name in (CONFIG, WEIGHTS, FILE)]
+    return Translator(model=model, tokenizer=tokenizer, weights=hash_files(*files)[:12])

@@ -1,0 +1,203 @@
+import collections
+import functools
+import io
+import json
+import math
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import nar
+from nar import cli
+from nar.data.tokenizer import Tokenizer
+from nar.decoders import DECODERS
+from nar.lines import Progress
+from nar.testing import random_model
+from nar.training.checkpoint import save_model
+from tests.test_translator import Needy, learn_tokenizer, random_texts, random_translator, save
+
+ROOT = pathlib.Path(__file__).parents[1]
+OPTIONS = ("--decoder", "sample", "--max-length", "8", "--batch-size", "4")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(random_translator(), tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def nar_translate(monkeypatch, capsysbinary, model):
+    """`nar_translate(stdin, *options)` is what a run writes, and what it says."""
+
+    monkeypatch.setattr("nar.lines.Progress", functools.partial(Progress, every=math.inf))
+
+    def run(stdin, *options, directory=model):
+        stream = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        cli.main(["translate", "--model", str(directory), *options])
+        out, err = capsysbinary.readouterr()
+        return out, err.decode()
+
+    return run
+
+
+def as_input(texts):
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+# --------------------------------------------------------------------------------- lines in, out
+def test_lines_in_lines_out(nar_translate, model):
+    texts = random_texts(9)
+    decoder = nar.Jacobi(block=3, max_length=8)
+    wanted = as_input(nar.load(model).translate(["", *texts, " "], decoder, batch_size=4))
+    options = ("--decoder", "jacobi:block=3", "--max-length", "8", "--batch-size", "4")
+    assert nar_translate(as_input(["", *texts, " "]), *options) == (wanted, "")
+    windows = "\r\n".join(["", *texts, " "]).encode()  # the last line has no end
+    assert nar_translate(windows, *options) == (wanted, "")
+    assert len(set(wanted.splitlines())) > 4
+
+
+def test_no_input(nar_translate):
+    assert nar_translate(b"") == (b"", "")
+    assert nar_translate(b"\n \n") == (b"\n\n", "")
+
+
+def test_unknown_symbols(nar_translate):
+    out, err = nar_translate("日本 \U0001f600 \0\n".encode(), *OPTIONS)
+    assert out.decode().count("\n") == 1
+    assert not err
+
+
+def test_a_decoder_only_model_continues(nar_translate, tmp_path):
+    translator = random_translator(encoder=False)
+    texts = random_texts(4)
+    decoder = nar.Greedy(max_length=32)  # half of 64 positions
+    wanted = as_input(translator.translate(texts, decoder, batch_size=4))
+    directory = save(translator, tmp_path)
+    assert nar_translate(as_input(texts), "--batch-size", "4", directory=directory)[0] == wanted
+
+
+# ---------------------------------------------------------------------------------------- errors
+class Unread(io.RawIOBase):
+    """A stream that nobody may read."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        raise AssertionError("standard input was read")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--decoder", "jacoby"], "there is no decoder 'jacoby'; there are jacobi"),
+        (["--decoder", "needy"], "needs 2 draft heads"),
+        (["--max-length", "100"], "max_length=100: the model has 64 positions"),
+        (["--seed", "-1"], "seed=-1: it must be in"),
+        (["--resume", "."], "cannot be a journal: Is a directory"),
+        (["--model", "nowhere"], "nowhere is no directory"),
+        (["--model", "."], "holds no saved model"),
+    ],
+)
+def test_errors_before_the_input_is_read(nar_translate, monkeypatch, tmp_path, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(DECODERS, "needy", Needy)
+    with pytest.raises(SystemExit) as stop:
+        nar_translate(Unread(), *options)
+    assert str(stop.value.code).startswith("error: ")
+    assert message in str(stop.value.code)
+    assert "\n" not in str(stop.value.code)
+
+
+def test_directories_whose_parts_do_not_fit(nar_translate, tmp_path):
+    save_model(tmp_path, random_model())
+    for tokenizer, message in ((None, "is missing"), (learn_tokenizer(), "do not belong together")):
+        if isinstance(tokenizer, Tokenizer):
+            tokenizer.save(tmp_path)
+        with pytest.raises(SystemExit, match=message):
+            nar_translate(Unread(), directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        (b"Hund\nH\xffund\n", "line 2 is not UTF-8"),
+        (b"Hund\n" + b"Hund " * 64 + b"\n", "line 2: longer than the 64 tokens that fit"),
+    ],
+)
+def test_bad_lines_are_named_and_nothing_is_written(nar_translate, capsysbinary, stdin, message):
+    with pytest.raises(SystemExit, match=f"^error: {message}"):
+        nar_translate(stdin)
+    assert capsysbinary.readouterr() == (b"", b"")
+
+
+def test_long_lines_are_cut_when_asked(nar_translate):
+    options = ("--truncate", "--max-length", "8", "--batch-size", "4")
+    out, err = nar_translate(b"Mann\n" + b"Hund " * 64 + b"\n", *options)
+    assert err == "warning: line 2: longer than the 64 tokens that fit, and cut\n"
+    assert out == nar_translate(b"Mann\n" + b"Hund " * 63 + b"\n", *options)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"), [([], "with --resume JOURNAL"), (["--resume", "journal"], "goes on")]
+)
+def test_interrupted(nar_translate, monkeypatch, capsysbinary, tmp_path, options, hint):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nar.lines.translations", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        nar_translate(b"Hund\n", *options)
+    assert stop.value.code == 130
+    assert hint in capsysbinary.readouterr().err.decode()
+
+
+# ------------------------------------------------------------------------------------- processes
+def start(model, stdin, *options, stdout=subprocess.PIPE):
+    command = [sys.executable, "-m", "nar", "translate", "--model", str(model), *options]
+    with open(stdin, "rb") as file:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdin=file, stdout=stdout, stderr=subprocess.PIPE
+        )
+
+
+def test_killed_and_resumed(nar_translate, model, tmp_path):
+    journal, stdin = tmp_path / "journal", tmp_path / "in"
+    stdin.write_bytes(as_input(random_texts(400)))
+    options = (*OPTIONS, "--resume", str(journal))
+    process = start(model, stdin, *options)
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = journal.read_bytes()
+    kept = kept[: kept.rindex(b"\n") + 1]
+    assert kept.count(b"\n") < 100, "it ended before it was killed"
+
+    out, _ = nar_translate(stdin.read_bytes(), *options)
+    assert out == nar_translate(stdin.read_bytes(), *OPTIONS)[0]
+    assert journal.read_bytes().startswith(kept)
+    records = map(json.loads, journal.read_bytes().splitlines()[1:])
+    times = collections.Counter(number for record in records for number in record)
+    assert times == {str(i): 1 for i in range(400)}
+
+    with pytest.raises(SystemExit, match="another run: seed is 0 there and 1 here$"):
+        nar_translate(stdin.read_bytes(), *options, "--seed", "1")
+
+
+def test_a_reader_that_goes_away(model, tmp_path):
+    (tmp_path / "in").write_bytes(as_input(random_texts(4)))
+    process = start(model, tmp_path / "in", *OPTIONS)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert b"rror" not in err
