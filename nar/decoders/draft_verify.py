@@ -135,7 +135,7 @@ class DraftVerify(Decoder):
                 drafter=self.drafter.observe(model, drafter, outcome),
                 score=None if carry.score is None else carry.score + logprob(logits, outcome),
             ),
-            view=look(state, logits, outcome),
+            view=look(state, logits, outcome, verdict.count),
         )
 
     def finish(self, model, state):
@@ -164,11 +164,18 @@ def logprob(logits: Float[Array, "batch nodes vocab"], outcome: Outcome) -> Floa
     return jnp.where(written, picked - jax.nn.logsumexp(at, axis=-1), 0).sum(-1)
 
 
-def look(state: State, logits: Float[Array, "batch nodes vocab"], outcome: Outcome) -> View:
-    """What the step looked at, for pictures."""
+def look(
+    state: State,
+    logits: Float[Array, "batch nodes vocab"],
+    outcome: Outcome,
+    judged: Int[Array, " batch"],
+) -> View:
+    """What the step looked at, for pictures; `judged` is how many tokens were right before cuts."""
     draft = outcome.draft
     offsets = jnp.asarray(draft.layout.offsets)
-    taken = jnp.arange(outcome.nodes.shape[1]) < outcome.count[:, None]
+    # The last token written is the model's own, but where a cut made it a guess that was right.
+    accepted_nodes = jnp.minimum(outcome.count + 1, judged)
+    taken = jnp.arange(outcome.nodes.shape[1]) < accepted_nodes[:, None]
     node = jnp.arange(draft.tokens.shape[1])
     accepted: Bool[Array, "batch nodes"] = (
         (outcome.nodes[:, None, :] == node[None, :, None]) & taken[:, None, :]
