@@ -46,7 +46,8 @@ def translate(
     """
     import jax
 
-    from nar.lines import Journal, Lines, Progress, translations
+    from nar.lines import Journal, Lines, translations
+    from nar.progress import Progress
     from nar.translator import load
 
     if seed not in range(2**32):
@@ -58,7 +59,8 @@ def translate(
         with contextlib.ExitStack() as stack:
             journal = stack.enter_context(Journal(resume, settings)) if resume else None
             lines = Lines(sys.stdin.buffer)
-            progress = stack.enter_context(Progress(len(lines)))
+            # Where translations come out on the same terminal, they show how far it is.
+            progress = stack.enter_context(Progress(hidden=sys.stdout.isatty()))
             for texts in translations(
                 translator,
                 lines,
@@ -67,7 +69,7 @@ def translate(
                 key=jax.random.key(seed),
                 truncate=truncate,
                 journal=journal,
-                progress=progress,
+                progress=lambda done: progress("lines", done, len(lines)),
             ):
                 sys.stdout.buffer.write("".join(f"{text}\n" for text in texts).encode())
                 sys.stdout.buffer.flush()

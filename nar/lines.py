@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -253,49 +251,3 @@ def _digest(lines: Lines | Sequence[str]) -> str:
     for i in range(len(lines)):
         digest.update(lines[i].encode() + b"\n")
     return digest.hexdigest()[:12]
-
-
-# -------------------------------------------------------------------------------------- progress
-class Progress:
-    """How many lines are done: a bar on a terminal, elsewhere a line of text now and then.
-
-    Where translations come out on the same terminal, they show it themselves.
-
-    Args:
-        lines: in all.
-        every: seconds between two lines of text.
-    """
-
-    def __init__(self, lines: int, every: float = 30.0):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        self._lines, self._every, self._last = lines, every, time.monotonic()
-        console = Console(stderr=True)
-        self._bar = Bar(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("lines,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            disable=not console.is_terminal or sys.stdout.isatty(),
-            refresh_per_second=2,
-        )
-        self._task = self._bar.add_task("", total=lines)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int) -> None:
-        """Says so."""
-        self._bar.update(self._task, completed=done)
-        now = time.monotonic()
-        if self._bar.disable and not sys.stdout.isatty() and now - self._last >= self._every:
-            self._last = now
-            print(f"{done}/{self._lines} lines", file=sys.stderr, flush=True)

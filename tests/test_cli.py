@@ -1,8 +1,6 @@
 import collections
-import functools
 import io
 import json
-import math
 import pathlib
 import signal
 import subprocess
@@ -15,7 +13,6 @@ import nar
 from nar import cli
 from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
-from nar.lines import Progress
 from nar.testing import random_model
 from nar.training.checkpoint import save_model
 from tests.test_translator import Needy, learn_tokenizer, random_texts, random_translator, save
@@ -32,8 +29,6 @@ def model(tmp_path_factory):
 @pytest.fixture
 def nar_translate(monkeypatch, capsysbinary, model):
     """`nar_translate(stdin, *options)` is what a run writes, and what it says."""
-
-    monkeypatch.setattr("nar.lines.Progress", functools.partial(Progress, every=math.inf))
 
     def run(stdin, *options, directory=model):
         stream = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin

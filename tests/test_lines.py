@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import nar.lines
 from nar.core import NarError
-from nar.lines import Journal, Lines, Progress, translations
+from nar.lines import Journal, Lines, translations
 
 SETTINGS = {"weights": "abc", "decoder": "Greedy(max_length=9)", "seed": 0}
 TEXTS = [" ".join("abcdefgh"[: 1 + i * 5 % 8]) if i % 7 else "  " for i in range(40)]
@@ -213,30 +213,3 @@ def test_a_run_that_cannot_begin_leaves_no_header(tmp_path):
     with pytest.raises(NarError, match="^lines 2, .*: longer than the 4 tokens that fit"):
         run(path, room=4)
     assert not path.read_bytes()
-
-
-# -------------------------------------------------------------------------------------- progress
-@pytest.mark.parametrize(("every", "said"), [(1000.0, ""), (0.0, "1/3 lines\n3/3 lines\n")])
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, every, said):
-    with Progress(3, every=every) as progress:
-        progress(1)
-        progress(3)
-    assert capsys.readouterr() == ("", said)
-
-
-def test_on_a_terminal_progress_is_a_bar(capsys, monkeypatch):
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    with Progress(1234, every=0.0) as progress:
-        progress(99)
-    out, err = capsys.readouterr()
-    assert not out
-    assert "99/1234" in err
-    assert "99/1234 lines\n" not in err
-
-
-def test_lines_on_a_terminal_show_the_progress_themselves(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    with Progress(3, every=0.0) as progress:
-        progress(2)
-    assert capsys.readouterr() == ("", "")

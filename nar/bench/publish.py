@@ -13,6 +13,7 @@ from nar.bench.protocol import System, bench
 from nar.bench.report import Report, Row
 from nar.bench.table import tables
 from nar.data.text import Corpus
+from nar.progress import Progress
 
 
 def publish(
@@ -32,9 +33,6 @@ def publish(
     Raises:
         NarError: as in `bench`; nothing has been written then.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     directory = pathlib.Path(directory)
 
     def keep(row: Row, outputs: list[str]) -> None:
@@ -43,17 +41,7 @@ def publish(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{text}\n" for text in outputs))
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=True,
-    ) as bars:  # fmt: skip
-        stages = {}
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bars.add_task(stage, total=total)
-            bars.update(stages[stage], completed=done)
-
+    with Progress() as progress:
         report = bench(systems, corpus, progress=progress, keep=keep, **options)
     report.save(directory)
     write_page(report, directory)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
@@ -14,6 +13,7 @@ from typing import Any, Self
 import jax
 
 from nar.core import NarError
+from nar.progress import Progress
 from nar.training.checkpoint import Checkpoints
 
 AHEAD = 2
@@ -49,7 +49,8 @@ class Log:
         self._seen: list[dict[str, float]] = []
         self._open = contextlib.ExitStack()
         self._metrics = self._open.enter_context(Metrics(run_dir, step))
-        self._progress = self._open.enter_context(Progress(steps, step))
+        self._progress, self._steps = self._open.enter_context(Progress()), steps
+        self._progress("step", step, steps)
         self.restart_clock()
 
     def __enter__(self) -> Self:
@@ -95,7 +96,8 @@ class Log:
             "seconds_per_step": seconds / updates,
         }
         self._metrics.write(self._step, "train", values)
-        self._progress.show(self._step, values)
+        text = f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} target tokens/s"
+        self._progress("step", self._step, self._steps, text)
         self._seen.clear()
         self.restart_clock()
         return self._tokens
@@ -186,57 +188,3 @@ def _is_until(line: bytes, step: int) -> bool:
         return json.loads(line)["step"] <= step
     except ValueError:
         return False  # half a line: the process was killed
-
-
-# --------------------------------------------------------------------------------------- terminal
-class Progress:
-    """Where a training stands: a bar on a terminal, elsewhere a line now and then.
-
-    Args:
-        steps: of the whole training.
-        step: where it begins or goes on.
-        every: seconds between two lines.
-    """
-
-    def __init__(self, steps: int, step: int = 0, every: float = 30.0):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        self._steps, self._every, self._last = steps, every, -math.inf
-        console = Console(stderr=True)
-        self._bar = Bar(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            disable=not console.is_terminal,
-            refresh_per_second=2,
-            speed_estimate_period=300,
-        )
-        self._task = self._bar.add_task("", total=steps, completed=step)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, step: int, values: Mapping[str, float]) -> None:
-        """Says where the training is."""
-        text = f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} target tokens/s"
-        self._bar.update(self._task, completed=step, description=text)
-        now = time.monotonic()
-        if self._bar.disable and (now - self._last >= self._every or step == self._steps):
-            self._last, left = now, values["seconds_per_step"] * (self._steps - step)
-            self.say(f"step {step}/{self._steps}: {text}, {left / 60:.1f} minutes left")
-
-    def say(self, text: str) -> None:
-        """Prints a line."""
-        if self._bar.disable:
-            print(text, file=sys.stderr, flush=True)
-        else:
-            self._bar.console.print(text)

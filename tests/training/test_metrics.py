@@ -1,9 +1,7 @@
 import json
 import struct
 
-import pytest
-
-from nar.training.metrics import Metrics, Progress
+from nar.training.metrics import Metrics
 
 
 def lines(run_dir):
@@ -76,15 +74,3 @@ def test_tensorboard_finds_scalars(tmp_path):
         (10, "train/grad_norm", 0.5),
         (300, "validation/loss", 1.25),
     ]
-
-
-@pytest.mark.parametrize(("every", "count"), [(1000.0, 2), (0.0, 3)])
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, every, count):
-    values = {"loss": 2.0, "tokens_per_second": 1234.5, "seconds_per_step": 0.6}
-    with Progress(400, every=every) as progress:
-        for step in (100, 200, 400):
-            progress.show(step, values)
-    out, err = capsys.readouterr()
-    assert not out
-    assert len(err.splitlines()) == count
-    assert err.startswith("step 100/400: loss 2.000, 1,234 target tokens/s, 3.0 minutes left\n")
