@@ -13,6 +13,7 @@ from nar.decoders.jacobi import Jacobi
 from nar.decoders.lookahead import Lookahead
 from nar.decoders.prompt_lookup import PromptLookup
 from nar.decoders.sample import Sample
+from nar.decoders.speculative_decoding import SpeculativeDecoding
 
 __all__ = [
     "DECODERS",
@@ -25,6 +26,7 @@ __all__ = [
     "Lookahead",
     "PromptLookup",
     "Sample",
+    "SpeculativeDecoding",
     "make",
     "register",
 ]
@@ -52,6 +54,7 @@ register("gauss-seidel-jacobi", GaussSeidelJacobi)
 register("hybrid-jacobi", HybridJacobi)
 register("lookahead", Lookahead)
 register("prompt-lookup", PromptLookup)
+register("speculative", SpeculativeDecoding)
 
 
 def make(description: str, **defaults: Any) -> Decoder:

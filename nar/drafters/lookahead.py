@@ -2,9 +2,9 @@
 
 Lookahead decoding (Fu et al. 2024, https://arxiv.org/abs/2402.02057, algorithm 2). Every call does
 two things at once. A window of `ngram - 1` rows by `window` columns holds the last iterates of a
-Jacobi iteration over the next positions: row l, column i is a guess for the position l + i after the
-last token. Its newest row's predictions complete an n-gram in every column, which goes into a pool.
-And the pool's n-grams that begin with the last token are verified, in the same call.
+Jacobi iteration over the next positions: row l, column i is a guess for the position l + i after
+the last token. Its newest row's predictions complete an n-gram in every column, which goes into a
+pool. And the pool's n-grams that begin with the last token are verified, in the same call.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Pool(struct.PyTreeNode):
         return Pool(jnp.where(kept[..., None], at_each(grams, order), -1))
 
     def after(self, token: Int[Array, " batch"], count: int) -> Int[Array, "batch count rest"]:
-        """The rest of the `count` newest n-grams that begin with a token; -1 where there are less."""
+        """The rest of the newest n-grams that begin with a token; -1 where there are fewer."""
         hit = self.grams[..., 0] == token[:, None]
         order = jnp.argsort(~hit, axis=1, stable=True)[:, :count]
         found = at_each(self.grams, order)[..., 1:]
