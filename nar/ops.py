@@ -1,7 +1,8 @@
 """The few array operations that several rooms share."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 NEG = -1e30
 """A score below every other that is not -inf: differences and sums of it stay numbers."""
@@ -47,3 +48,8 @@ def put_rows(
     where = (rows, *[slice(None)] * (axis - 1), place)
     # Indices around a slice bring their own axes to the front: [batch, time, ...].
     return x.at[where].set(jnp.moveaxis(new, axis, 1).astype(x.dtype), mode="drop")
+
+
+def fold(key: Key[Array, " batch"], data: int | Int[Array, " batch"]) -> Key[Array, " batch"]:
+    """Each row's key, folded with a number of its own or of all rows."""
+    return jax.vmap(jax.random.fold_in, (0, None if isinstance(data, int) else 0))(key, data)

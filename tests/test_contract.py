@@ -17,13 +17,17 @@ import nar.decoders
 from nar import (
     DECODERS,
     Beam,
+    Bundle,
     Decoder,
     GaussSeidelJacobi,
     Greedy,
     HybridJacobi,
     Jacobi,
+    Lookahead,
+    PromptLookup,
     Sample,
     Source,
+    SpeculativeDecoding,
 )
 from nar.testing import check_decoder, oracles, random_model
 
@@ -34,6 +38,9 @@ CASES = {
     "jacobi": Jacobi(max_length=12),
     "gauss-seidel-jacobi": GaussSeidelJacobi(max_length=12, block=5, guess="previous"),
     "hybrid-jacobi": HybridJacobi(max_length=12, block=3, parallel=7, guess="source"),
+    "lookahead": Lookahead(max_length=12, window=3, ngram=3, candidates=2, pool=16),
+    "prompt-lookup": PromptLookup(max_length=12, guesses=3, ngram=2),
+    "speculative": SpeculativeDecoding(max_length=12, guesses=3),
 }
 """One decoder of every kind; a new kind needs a line here."""
 
@@ -52,7 +59,11 @@ REFERENCES = {"beam": beam_reference}
 
 
 def check(name, model, **options):
-    return check_decoder(CASES[name], model, reference=REFERENCES.get(name), **options)
+    case = CASES[name]
+    if "draft" in case.needs:
+        draft = random_model(encoder=model.spec.encoder, seed=7)
+        model = Bundle.of(target=model, draft=draft)
+    return check_decoder(case, model, reference=REFERENCES.get(name), **options)
 
 
 @pytest.fixture

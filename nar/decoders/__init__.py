@@ -10,7 +10,10 @@ from nar.decoders.gauss_seidel_jacobi import GaussSeidelJacobi
 from nar.decoders.greedy import Greedy
 from nar.decoders.hybrid_jacobi import HybridJacobi
 from nar.decoders.jacobi import Jacobi
+from nar.decoders.lookahead import Lookahead
+from nar.decoders.prompt_lookup import PromptLookup
 from nar.decoders.sample import Sample
+from nar.decoders.speculative_decoding import SpeculativeDecoding
 
 __all__ = [
     "DECODERS",
@@ -20,7 +23,10 @@ __all__ = [
     "Greedy",
     "HybridJacobi",
     "Jacobi",
+    "Lookahead",
+    "PromptLookup",
     "Sample",
+    "SpeculativeDecoding",
     "make",
     "register",
 ]
@@ -46,6 +52,9 @@ register("sample", Sample)
 register("jacobi", Jacobi)
 register("gauss-seidel-jacobi", GaussSeidelJacobi)
 register("hybrid-jacobi", HybridJacobi)
+register("lookahead", Lookahead)
+register("prompt-lookup", PromptLookup)
+register("speculative", SpeculativeDecoding)
 
 
 def make(description: str, **defaults: Any) -> Decoder:

@@ -16,9 +16,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from nar.core import TARGET, Decoder, Needs, Output, State, Stats, View, role, row_keys
-from nar.decoders.rules import Exact, Rule, candidates, fold
+from nar.decoders.rules import Exact, Rule, candidates
 from nar.drafters.drafter import Drafter, Outcome
-from nar.ops import at_rows, first, put_rows
+from nar.ops import at_rows, first, fold, put_rows
 from nar.sharding import constrain
 
 ALTERNATIVES = 5

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from nar.core import Lossless, NarError, at_least, is_number
 from nar.drafters.drafter import Draft
-from nar.ops import argmax, at_rows
+from nar.ops import argmax, at_rows, fold
 
 
 class Verdict(struct.PyTreeNode):
@@ -150,8 +150,3 @@ class Sampling(Rule):
                 alive &= paths[:, :, depth + 1] == chosen[:, None]
             going, node = going & took, chosen
         return Verdict(path, written, jnp.stack(tokens, axis=1), argmax(logits))
-
-
-def fold(key: Key[Array, " batch"], data: int | Int[Array, " batch"]) -> Key[Array, " batch"]:
-    """Each row's key, folded with a number of its own or of all rows."""
-    return jax.vmap(jax.random.fold_in, (0, None if isinstance(data, int) else 0))(key, data)

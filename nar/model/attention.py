@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from nar.model.config import TransformerConfig
 from nar.model.layers import Linear, Norm
-from nar.model.positions import bucket, rotate
+from nar.model.positions import bucket, frequencies, rotate
 from nar.ops import NEG
 
 Heads = Float[Array, "batch heads time dim"]
@@ -74,7 +74,7 @@ class SelfAttention(nnx.Module):
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         if c.positions == "rotary":
-            query, key = (rotate(x, position, c.rope_theta) for x in (query, key))
+            query, key = (rotate(x, position, frequencies(c)) for x in (query, key))
         return query, key, value
 
 

@@ -35,6 +35,10 @@ class TransformerConfig:
             "relative" (bucketed bias of T5; Raffel et al. 2020) or "none".
         max_positions: of sinusoidal and learned positions; the limit of lengths for all.
         rope_theta: base of the rotary wavelengths.
+        rope_scaling: "linear": all wavelengths times `rope_factor` (Chen et al. 2023); "llama3":
+            those longer than `rope_original_positions / rope_low_factor` are, those shorter than
+            `rope_original_positions / rope_high_factor` are not, and between it is gradual.
+        rope_factor, rope_low_factor, rope_high_factor, rope_original_positions: of `rope_scaling`.
         relative_buckets, relative_max_distance: of relative positions.
         scale_attention: divide scores by sqrt(head_dim).
         scale_embedding: multiply embeddings by sqrt(d_model).
@@ -69,6 +73,11 @@ class TransformerConfig:
     positions: Literal["sinusoidal", "learned", "rotary", "relative", "none"] = "sinusoidal"
     max_positions: int = 512
     rope_theta: float = 10_000.0
+    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    rope_factor: float = 1.0
+    rope_low_factor: float = 1.0
+    rope_high_factor: float = 4.0
+    rope_original_positions: int = 8192
     relative_buckets: int = 32
     relative_max_distance: int = 128
     scale_attention: bool = True
@@ -91,9 +100,15 @@ class TransformerConfig:
         # Half of a decoder's buckets hold one distance each, the others what lies beyond.
         near = self.relative_buckets // 2
         at_least("relative_max_distance", self.relative_max_distance, near + 1)
-        for name in ("norm_eps", "rope_theta"):
+        at_least("rope_original_positions", self.rope_original_positions, 1)
+        for name in ("norm_eps", "rope_theta", "rope_factor", "rope_low_factor"):
             if not getattr(self, name) > 0:
                 raise NarError(f"{name}={getattr(self, name)}: it must be above 0")
+        if not self.rope_high_factor > self.rope_low_factor:
+            raise NarError(
+                f"rope_high_factor={self.rope_high_factor}: it must be above "
+                f"rope_low_factor={self.rope_low_factor}"
+            )
         for name in ("kv_heads", "head_dim", "source_vocab_size"):
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), 1)

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from nar.model.config import TransformerConfig
+
 
 def sinusoids(count: int, width: int) -> Float[np.ndarray, "count width"]:
     """Table of fixed positions: all sines, then all cosines (Vaswani et al. 2017, section 3.5).
@@ -18,12 +20,28 @@ def sinusoids(count: int, width: int) -> Float[np.ndarray, "count width"]:
     return np.concatenate([np.sin(angle), np.cos(angle[:, :half])], -1).astype(np.float32)
 
 
+def frequencies(config: TransformerConfig) -> Float[np.ndarray, " half"]:
+    """Radians a position of every pair of rotary dimensions (Su et al. 2021, section 3.2.2)."""
+    c, half = config, config.dim // 2
+    frequency = c.rope_theta ** (-np.arange(half) / half)
+    if c.rope_scaling == "linear":
+        frequency = frequency / c.rope_factor
+    elif c.rope_scaling == "llama3":
+        # How often a wave goes round within the positions of the first training.
+        turns = c.rope_original_positions * frequency / (2 * np.pi)
+        high = (turns - c.rope_low_factor) / (c.rope_high_factor - c.rope_low_factor)
+        high = np.clip(high, 0, 1)
+        frequency = high * frequency + (1 - high) * frequency / c.rope_factor
+    return frequency.astype(np.float32)
+
+
 def rotate(
-    x: Float[Array, "batch heads time dim"], position: Int[Array, "batch time"], theta: float
+    x: Float[Array, "batch heads time dim"],
+    position: Int[Array, "batch time"],
+    frequency: Float[np.ndarray, " half"],
 ) -> Float[Array, "batch heads time dim"]:
     """Rotary positions (Su et al. 2021, eq. 34), pairing dimension i with i + dim / 2 (Llama)."""
-    half = x.shape[-1] // 2
-    frequency = theta ** (-np.arange(half, dtype=np.float32) / half)
+    half = len(frequency)
     angle = position[:, None, :, None] * frequency
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)

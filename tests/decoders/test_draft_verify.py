@@ -13,9 +13,9 @@ import nar
 from nar import Bundle, Needs, Source
 from nar.core import role
 from nar.decoders import DraftVerify
-from nar.decoders.rules import Exact, Rule, Sampling, fold
+from nar.decoders.rules import Exact, Rule, Sampling
 from nar.drafters import Draft, Drafter, Layout
-from nar.ops import at_rows
+from nar.ops import at_rows, fold
 from nar.testing import check_decoder, oracles, random_model
 
 LENGTH = 12

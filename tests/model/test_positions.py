@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nar.model.positions import bucket, rotate, sinusoids
+import nar
+from nar.model.positions import bucket, frequencies, rotate, sinusoids
 
 
 # ------------------------------------------------------------------------------------ sinusoids
@@ -35,10 +36,18 @@ def test_sinusoids_are_the_papers_with_sines_before_cosines(width):
 
 
 # --------------------------------------------------------------------------------------- rotary
+def waves(width, theta=10_000.0, **scaling):
+    """Radians a position, of heads of some width."""
+    config = nar.TransformerConfig(
+        vocab_size=9, d_model=width, heads=1, positions="rotary", rope_theta=theta, **scaling
+    )
+    return frequencies(config)
+
+
 def turned(x, position, theta=10_000.0):
     """One vector at one position."""
     x = jnp.asarray(x, jnp.float32)[None, None, None]
-    return np.asarray(rotate(x, jnp.asarray([[position]]), theta))[0, 0, 0]
+    return np.asarray(rotate(x, jnp.asarray([[position]]), waves(x.shape[-1], theta)))[0, 0, 0]
 
 
 def test_rotations_by_hand():
@@ -76,12 +85,27 @@ def test_products_of_rotated_vectors_depend_on_their_distance_alone(numbers, i, 
 def test_rotation_keeps_bfloat16_and_turns_every_row_by_its_own_positions():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)
     position = np.array([[0, 1, 2, 3], [7, 7, 9, 5]])
-    got = rotate(jnp.asarray(x), jnp.asarray(position), 10.0)
+    got = rotate(jnp.asarray(x), jnp.asarray(position), waves(6, 10.0))
     for b, h, t in np.ndindex(2, 3, 4):
         np.testing.assert_allclose(got[b, h, t], turned(x[b, h, t], position[b, t], 10.0), 1e-5)
-    low = rotate(jnp.asarray(x, jnp.bfloat16), jnp.asarray(position), 10.0)
+    low = rotate(jnp.asarray(x, jnp.bfloat16), jnp.asarray(position), waves(6, 10.0))
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(np.float32), got, atol=0.05)
+
+
+def test_scaled_waves_by_hand():
+    plain = waves(8, 100.0)
+    np.testing.assert_allclose(plain, [1, 100**-0.25, 0.1, 100**-0.75], rtol=1e-6)
+    linear = waves(8, 100.0, rope_scaling="linear", rope_factor=4.0)
+    np.testing.assert_allclose(linear, plain / 4, rtol=1e-6)
+    # In 40 positions the waves go round 6.4, 2.0, 0.64 and 0.2 times: the first is kept, those
+    # below one round are stretched, and 2.013 rounds are (2.013 - 1) / 3 of the way.
+    llama = waves(
+        8, 100.0, rope_scaling="llama3", rope_factor=8.0, rope_original_positions=40
+    )  # fmt: skip
+    part = (40 * plain[1] / (2 * math.pi) - 1) / 3
+    between = part * plain[1] + (1 - part) * plain[1] / 8
+    np.testing.assert_allclose(llama, [1, between, plain[2] / 8, plain[3] / 8], rtol=1e-5)
 
 
 # -------------------------------------------------------------------------------------- buckets

@@ -1,0 +1,37 @@
+"""What decoders share that may draft for greedy decoding as well as for sampling."""
+
+import dataclasses
+
+from nar.core import NarError, is_number
+from nar.decoders.draft_verify import DraftVerify
+from nar.decoders.rules import Exact, Sampling
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeculativeDecoder(DraftVerify):
+    """Drafts for greedy decoding, or for an exact sample.
+
+    Attributes:
+        temperature: 0: the output is greedy's; above: a sample, logits divided by it.
+        top_k: sample among the k likeliest tokens; None: among all.
+        top_p: sample among the likeliest tokens that hold probability p together; None: all.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (is_number(self.temperature) and self.temperature >= 0):
+            raise NarError(f"temperature={self.temperature!r}: it must be 0 (greedy) or above")
+        if not self.temperature and (self.top_k, self.top_p) != (None, None):
+            raise NarError("top_k and top_p are of sampling: set temperature above 0 too")
+        _ = self.rule, self.drafter  # validate
+
+    @property
+    def rule(self):
+        """Greedy's verdict, or the one that keeps samples exact."""
+        if not self.temperature:
+            return Exact()
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)

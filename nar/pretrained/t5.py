@@ -1,0 +1,103 @@
+"""T5 and its relatives (Raffel et al. 2020; T5 1.1, mT5: gated, with an output of their own).
+
+RMS norms before the sublayers, no biases, unscaled attention with a learned bias for distances.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from nar.core import NarError
+from nar.model import TransformerConfig
+from nar.pretrained.tensors import Read, fuse
+
+SURPLUS = ("embed_tokens.weight", "lm_head.weight")
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu_tanh", "gelu_new": "gelu_tanh", "silu": "swish"}
+
+POSITIONS = 4096
+"""Distances have buckets, and so no end; this is where ours ends."""
+
+
+def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfig:
+    """The shape that `config.json` describes.
+
+    Raises:
+        NarError: it describes something that is not supported.
+    """
+    gate, _, activation = found.get("feed_forward_proj", "relu").rpartition("gated-")
+    gated = found.get("feed_forward_proj", "relu").startswith("gated-")
+    if gate or activation not in ACTIVATIONS:
+        raise NarError(
+            f"feed_forward_proj={found.get('feed_forward_proj')!r}: supported are "
+            f"{', '.join(ACTIVATIONS)}, also with gated- before"
+        )
+    # An ungated "gelu" is the exact one; T5 1.1 made "gated-gelu" mean the approximation.
+    exact = activation == "gelu" and not gated
+    # Newer configs call every model tied; what tells is whether the outputs are scaled.
+    scaled = found.get("scale_decoder_outputs", found.get("tie_word_embeddings", True))
+    return TransformerConfig(
+        vocab_size=found["vocab_size"],
+        d_model=found["d_model"],
+        d_ff=found["d_ff"],
+        heads=found["num_heads"],
+        head_dim=found["d_kv"],
+        encoder_layers=found["num_layers"],
+        decoder_layers=found.get("num_decoder_layers") or found["num_layers"],
+        norm="rms",
+        norm_eps=found.get("layer_norm_epsilon", 1e-6),
+        activation="gelu" if exact else ACTIVATIONS[activation],  # pyright: ignore[reportArgumentType]
+        gated=gated,
+        qkv_bias=False,
+        out_bias=False,
+        ff_bias=False,
+        positions="relative",
+        relative_buckets=found.get("relative_attention_num_buckets", 32),
+        relative_max_distance=found.get("relative_attention_max_distance", 128),
+        max_positions=POSITIONS,
+        scale_attention=False,
+        scale_embedding=False,
+        logits_scale=found["d_model"] ** -0.5 if scaled else 1.0,
+        embeddings="separate" if not scaled and "lm_head.weight" in names else "shared",
+        pad=found.get("pad_token_id", 0),
+        bos=found.get("decoder_start_token_id", found.get("pad_token_id", 0)),
+        eos=found.get("eos_token_id", 1),
+    )
+
+
+def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.ndarray]]:
+    """Every parameter by name."""
+    shared = read("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    yield "embedding/table", shared
+    if config.embeddings == "separate":
+        yield "source_embedding/table", shared
+        yield "output/table", read("lm_head.weight")
+    depths = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
+    for stack, depth in depths.items():
+        first = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        yield f"{stack}/relative/table", read(first)
+        yield f"{stack}/norm/scale", read(f"{stack}.final_layer_norm.weight")
+        for i in range(depth):
+            theirs, ours = f"{stack}.block.{i}.layer", f"{stack}/layers/{i}"
+            query, key, value, out = (
+                read(f"{theirs}.0.SelfAttention.{name}.weight") for name in "qkvo"
+            )
+            yield f"{ours}/attention/qkv/weight", fuse(config.groups, query, key, value)
+            yield f"{ours}/attention/out/weight", out
+            yield f"{ours}/attention_norm/scale", read(f"{theirs}.0.layer_norm.weight")
+            last = 1
+            if stack == "decoder":
+                last = 2
+                query, key, value, out = (
+                    read(f"{theirs}.1.EncDecAttention.{name}.weight") for name in "qkvo"
+                )
+                yield f"{ours}/cross/query/weight", query
+                yield f"{ours}/cross/kv/weight", fuse(config.groups, key, value)
+                yield f"{ours}/cross/out/weight", out
+                yield f"{ours}/cross_norm/scale", read(f"{theirs}.1.layer_norm.weight")
+            dense = f"{theirs}.{last}.DenseReluDense"
+            ups = ("wi_0", "wi_1") if config.gated else ("wi",)
+            up = np.concatenate([read(f"{dense}.{name}.weight") for name in ups])
+            yield f"{ours}/feed_forward/up/weight", up
+            yield f"{ours}/feed_forward/down/weight", read(f"{dense}.wo.weight")
+            yield f"{ours}/feed_forward_norm/scale", read(f"{theirs}.{last}.layer_norm.weight")
