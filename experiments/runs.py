@@ -44,7 +44,7 @@ def claim(run_dir: pathlib.Path, experiment: Experiment) -> None:
     """
     path, resolved = run_dir / "config.json", resolve(experiment)
     if path.exists():
-        found = json.loads(path.read_text())
+        found = with_defaults(json.loads(path.read_text()), experiment)
         refuse(run_dir, {k: found.get(k) for k in TRAINED}, {k: resolved[k] for k in TRAINED})
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(path, resolved)
@@ -53,6 +53,19 @@ def claim(run_dir: pathlib.Path, experiment: Experiment) -> None:
 def resolve(config: Any) -> dict[str, Any]:
     """A config as JSON has it."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def with_defaults(found: Any, config: Any) -> Any:
+    """A stored config; what was no setting yet when it was stored was as the default is now."""
+    if not (dataclasses.is_dataclass(config) and isinstance(found, dict)):
+        return found
+    filled = dict(found)
+    for field in dataclasses.fields(config):
+        if field.name in found:
+            filled[field.name] = with_defaults(found[field.name], getattr(config, field.name))
+        elif field.default is not dataclasses.MISSING:
+            filled[field.name] = json.loads(json.dumps(field.default, default=dataclasses.asdict))
+    return filled
 
 
 def refuse(run_dir: pathlib.Path, found: object, wanted: object) -> None:

@@ -10,7 +10,7 @@ from experiments import run as runner
 from experiments.__main__ import main
 from experiments.registry import EXPERIMENTS, GRAMMAR, MULTI30K, find, shaped
 from experiments.run import bench, run, train
-from experiments.runs import differences
+from experiments.runs import claim, differences
 from nar.bench.protocol import Protocol
 from nar.bench.report import Report
 from nar.core import NarError
@@ -86,6 +86,17 @@ def test_another_training_in_the_same_directory_is_refused(directory, report):
     for task in (run, train, bench):
         with pytest.raises(NarError, match="train.steps is 6 there and 7 here"):
             task(other, directory, None)
+
+
+def test_settings_that_an_older_run_does_not_know_have_their_defaults(directory, report, tmp_path):
+    config = json.loads((directory / "config.json").read_text())
+    del config["start"], config["model"]["rope_theta"], config["train"]["accumulation"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    claim(tmp_path, TINY)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    other = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, rope_theta=5.0))
+    with pytest.raises(NarError, match=r"model.rope_theta is 10000.0 there and 5.0 here"):
+        claim(tmp_path, other)
 
 
 def test_another_benchmark_is_refused_with_the_difference(directory, report):
