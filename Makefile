@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test parity lint format clean
 
 demo: $(VENV)/.test
 	$(BIN)/python -m experiments run grammar
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# Needs torch and transformers beside: it says so.
+parity: $(VENV)/.test
+	$(BIN)/python -m tests.pretrained.parity $(if $(MODELS),--models $(MODELS)) $(if $(LINES),--lines $(LINES))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from nar.core import (
 from nar.decoders import (
     DECODERS,
     Beam,
+    CorpusLookup,
     GaussSeidelJacobi,
     Greedy,
     HybridJacobi,
@@ -22,10 +23,12 @@ from nar.decoders import (
     Lookahead,
     PromptLookup,
     Sample,
+    SelfSpeculative,
     SpeculativeDecoding,
     make,
     register,
 )
+from nar.drafters import SuffixArray
 from nar.drivers import decode, stream, trace
 from nar.model import Model, Transformer, TransformerConfig
 from nar.translator import Translator, load
@@ -34,6 +37,7 @@ __all__ = [
     "DECODERS",
     "Beam",
     "Bundle",
+    "CorpusLookup",
     "Decoder",
     "GaussSeidelJacobi",
     "Greedy",
@@ -47,11 +51,13 @@ __all__ = [
     "Output",
     "PromptLookup",
     "Sample",
+    "SelfSpeculative",
     "Source",
     "Spec",
     "SpeculativeDecoding",
     "State",
     "Stats",
+    "SuffixArray",
     "Transformer",
     "TransformerConfig",
     "Translator",

@@ -1,8 +1,9 @@
-"""The command line: nar translate | trace | bench."""
+"""The command line: nar translate | trace | bench | tune."""
 
 import contextlib
 import os
 import pathlib
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,8 +14,11 @@ import tyro
 from nar.bench.protocol import Protocol
 from nar.core import NarError
 
+LINE_BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
 app = tyro.extras.SubcommandApp()
 TRACE, REPORT, PROTOCOL = pathlib.Path("trace.html"), pathlib.Path("report"), Protocol()
+TUNED = pathlib.Path("tuned")
 
 
 @app.command
@@ -22,9 +26,13 @@ def translate(
     *,
     model: pathlib.Path,
     decoder: str = "greedy",
+    draft: pathlib.Path | None = None,
+    corpus: pathlib.Path | None = None,
     batch_size: int = 64,
     max_length: int | None = None,
     truncate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    stop: tuple[str, ...] = (),
+    stream: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     resume: pathlib.Path | None = None,
     seed: int = 0,
 ) -> None:
@@ -34,27 +42,44 @@ def translate(
 
     Args:
         model: directory of a trained model and its tokenizer.
-        decoder: its name, and options: jacobi:block=5
+        decoder: its name, and options: jacobi:block=5; or a file that `nar tune` wrote.
+        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
+        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
         batch_size: lines decoded together, of similar lengths.
         max_length: the most tokens to write for a line. By default 128, or as many as the model
             has positions; of a decoder-only model's positions at most half.
         truncate: cut lines that are too long for the model, and name them. Of a line to translate
             the end is cut, of a line to continue the beginning.
+        stop: strings that end an output before them.
+        stream: write every line's text as soon as it is accepted, one line after the other.
         resume: a file that keeps finished lines. The same command, run again after it was stopped,
             goes on from there; its output is complete.
         seed: of decoders that sample.
     """
     import jax
 
-    from nar.lines import Journal, Lines, translations
+    from nar.lines import Journal, Lines, text_of, translations
     from nar.progress import Progress
+    from nar.streaming import unfold
     from nar.translator import load
 
     if seed not in range(2**32):
         raise NarError(f"seed={seed}: it must be in 0..{2**32 - 1}")
-    translator = load(model)
+    translator = load(model, draft=draft, corpus=corpus)
     method = translator.make_decoder(decoder, max_length)
-    settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed}
+    key = jax.random.key(seed)
+    if stream:
+        if resume or truncate:
+            raise NarError("stream: what is written at once can neither be resumed nor truncated")
+        for number, line in enumerate(sys.stdin.buffer):
+            text = text_of(line, number)
+            for (piece,) in unfold(
+                translator, [text], method, stop=stop, key=key, numbers=[number]
+            ):
+                print(LINE_BREAK.sub(" ", piece), end="", flush=True)
+            print(flush=True)
+        return
+    settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed, "stop": stop}
     try:
         with contextlib.ExitStack() as stack:
             journal = stack.enter_context(Journal(resume, settings)) if resume else None
@@ -66,8 +91,9 @@ def translate(
                 lines,
                 method,
                 batch_size=batch_size,
-                key=jax.random.key(seed),
+                key=key,
                 truncate=truncate,
+                stop=stop,
                 journal=journal,
                 progress=lambda done: progress("lines", done, len(lines)),
             ):
@@ -81,20 +107,28 @@ def translate(
 
 @app.command
 def trace(
-    *, model: pathlib.Path, text: str, decoder: str = "greedy", output: pathlib.Path = TRACE
+    *,
+    model: pathlib.Path,
+    text: str,
+    decoder: str = "greedy",
+    draft: pathlib.Path | None = None,
+    corpus: pathlib.Path | None = None,
+    output: pathlib.Path = TRACE,
 ) -> None:
     """Decodes one text and draws every step: a page to scrub through, and a PNG beside it.
 
     Args:
         model: directory of a trained model and its tokenizer.
         text: what to translate, or to continue.
-        decoder: its name, and options: jacobi:block=5
+        decoder: its name, and options: jacobi:block=5; or a file that `nar tune` wrote.
+        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
+        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
         output: of the page.
     """
     from nar.bench.trace_page import write_trace
     from nar.translator import load
 
-    translator = load(model)
+    translator = load(model, draft=draft, corpus=corpus)
     written = write_trace(translator, translator.make_decoder(decoder), text, output)
     print(*written, sep="\n")
 
@@ -105,6 +139,8 @@ def bench(
     model: tuple[pathlib.Path, ...],
     data: pathlib.Path,
     decoders: tuple[str, ...],
+    draft: pathlib.Path | None = None,
+    corpus: pathlib.Path | None = None,
     split: str = "test",
     source: str = "en",
     target: str = "de",
@@ -119,7 +155,9 @@ def bench(
     Args:
         model: directories of trained models; the first one's greedy is the baseline.
         data: the folder of the test set's two files, SPLIT.SOURCE and SPLIT.TARGET.
-        decoders: names, and options: greedy beam jacobi:block=5
+        decoders: names, and options: greedy beam jacobi:block=5; or files that `nar tune` wrote.
+        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
+        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
         split: the test set's name.
         source: the source language, a file's ending.
         target: the target language, the other file's.
@@ -137,7 +175,10 @@ def bench(
 
     jax.config.update("jax_compilation_cache_dir", None)  # what is measured is compiled for real
     pairs = Pairs(data, split, source, target)
-    systems = [System.load(path, decoders, max_length=max_length) for path in model]
+    systems = [
+        System.load(path, decoders, max_length=max_length, draft=draft, corpus=corpus)
+        for path in model
+    ]
     report = publish(
         systems,
         pairs,
@@ -149,6 +190,60 @@ def bench(
         protocol=protocol,
     )
     show(report, output)
+
+
+@app.command
+def tune(
+    *,
+    model: pathlib.Path,
+    data: pathlib.Path,
+    draft: pathlib.Path | None = None,
+    corpus: pathlib.Path | None = None,
+    output: pathlib.Path = TUNED,
+    max_length: int | None = None,
+    sentences: int = 32,
+    finalists: int = 4,
+    repeats: int = 5,
+) -> None:
+    """Answers whether to decode in parallel here, and writes the decoder to use.
+
+    It measures what calls cost on this machine, counts calls of many decoders, and times those for
+    which that looks best: tuned/tuned.json, which --decoder takes, and tuned/tuned.html.
+
+    Args:
+        model: directory of a trained model and its tokenizer.
+        data: a file of texts as they are decoded in practice, one a line.
+        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
+        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+        output: directory of both files.
+        max_length: the most tokens to write.
+        sentences: lines of the sample, spread evenly over the file.
+        finalists: decoders that are timed.
+        repeats: timings of every line, in turn; their median counts.
+    """
+    from nar.bench.tune import tune as search
+    from nar.bench.tune_page import answer, table, write_tuned
+    from nar.lines import Lines
+    from nar.progress import Progress
+    from nar.translator import load
+
+    translator = load(model, draft=draft, corpus=corpus)
+    with open(data, "rb") as file:
+        lines = Lines(file)
+    texts = [lines[i] for i in range(len(lines))]
+    with Progress() as progress:
+        tuned = search(
+            translator,
+            texts,
+            name=model.resolve().name,
+            max_length=max_length,
+            sentences=sentences,
+            finalists=finalists,
+            repeats=repeats,
+            progress=progress,
+        )
+    table(tuned).show()
+    print(*answer(tuned), *write_tuned(tuned, output), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -92,6 +92,7 @@ class Spec:
         causal: `extend` predicts the next token.
         bidirectional: `fill` was trained, so a canvas can be predicted at once.
         draft_heads: number of heads that predict further ahead.
+        exits: `exit(n)` is the model of its first n decoder layers, for n below this; 0: none.
         length_head: the model predicts the output's length.
         mask: the token of a masked place on a canvas; None: there is none.
     """
@@ -105,19 +106,27 @@ class Spec:
     causal: bool = True
     bidirectional: bool = False
     draft_heads: int = 0
+    exits: int = 0
     length_head: bool = False
     mask: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a decoder asks of the model in one role; the fields mean what they mean in `Spec`."""
+    """What a decoder asks of the model in one role; the fields mean what they mean in `Spec`.
+
+    Attributes:
+        exit: at which decoder layer an early exit is made; 0: none is.
+        ahead: tokens beyond `max_length` for which the context must have room.
+    """
 
     causal: bool = False
     bidirectional: bool = False
     draft_heads: int = 0
+    exit: int = 0
     length_head: bool = False
     mask: bool = False
+    ahead: int = 0
 
     def unmet(self, spec: Spec) -> list[str]:
         """The needs that `spec` does not meet, in words."""
@@ -128,6 +137,9 @@ class Needs:
             lacking.append("a model trained to predict a canvas (fill)")
         if self.draft_heads > spec.draft_heads:
             lacking.append(f"{self.draft_heads} draft heads (the model has {spec.draft_heads})")
+        if self.exit and self.exit >= spec.exits:
+            most = f"{spec.exits - 1} at most" if spec.exits > 1 else "the model has none"
+            lacking.append(f"an early exit at decoder layer {self.exit} ({most})")
         if self.length_head and not spec.length_head:
             lacking.append("a length head")
         if self.mask and spec.mask is None:
@@ -336,7 +348,8 @@ class Decoder(abc.ABC):
                     f"{self!r} needs {' and '.join(lacking)} of its {name} model, which offers "
                     f"{spec}"
                 )
-            check_room(source, spec, self.max_length)
+            who = "model" if name == TARGET else f"{name} model"
+            check_room(source, spec, self.max_length, ahead=needs.ahead, who=who)
         check_source(source, self.max_length)
 
 
@@ -372,19 +385,30 @@ def check_source(source: Source, max_length: int) -> None:
             raise NarError(f"source.{name}[{row}] is {value[row]}: it must be in 1..{most}")
 
 
-def check_room(source: Source, spec: Spec, max_length: int) -> None:
-    """Checks that the source and `max_length` new tokens fit the positions the model knows."""
+def check_room(
+    source: Source, spec: Spec, max_length: int, *, ahead: int = 0, who: str = "model"
+) -> None:
+    """Checks that the source and `max_length` new tokens fit the positions the model knows.
+
+    Args:
+        source: what is read.
+        spec: of the model.
+        max_length: the most tokens to write.
+        ahead: tokens beyond `max_length` that the model is fed too.
+        who: names the model in messages.
+    """
     time = source.tokens.shape[1]
     if spec.max_source is not None and time > spec.max_source:
         raise NarError(
-            f"the source has {time} positions: the model reads at most {spec.max_source}"
+            f"the source has {time} positions: the {who} reads at most {spec.max_source}"
         )
-    room = max_length if spec.encoder else time + max_length
-    if spec.max_target is not None and room > spec.max_target:
+    before = ahead if spec.encoder else time + ahead
+    if spec.max_target is not None and before + max_length > spec.max_target:
         prompt = "" if spec.encoder else f" after a prompt of {time} positions"
+        guesses = f" and {ahead} guesses ahead" if ahead else ""
         raise NarError(
-            f"max_length={max_length}{prompt}: the model has {spec.max_target} positions, so at "
-            f"most {max(spec.max_target - (room - max_length), 0)} fit"
+            f"max_length={max_length}{prompt}{guesses}: the {who} has {spec.max_target} positions, "
+            f"so at most {max(spec.max_target - before, 0)} fit"
         )
 
 

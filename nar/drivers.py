@@ -1,7 +1,7 @@
 """The three ways to run a decoder: `decode`, `trace` every step, `stream` steps as they come."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -129,10 +129,11 @@ def _trace(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."],
 
 def stream(
     decoder: Decoder, model: Any, source: Source, *, key: Key[Array, "..."] | None = None
-) -> Iterator[State]:
+) -> Generator[State, Bool[Any, " batch"] | None, None]:
     """Decodes step by step from the host, with donated state: a state after each step.
 
-    A yielded state's arrays are given up to the next step: read or copy what you keep.
+    A yielded state's arrays are given up to the next step: read or copy what you keep. Rows that
+    the generator is sent (`[batch]` bool) are done: they write no more.
 
     Args:
         decoder: as in `decode`.
@@ -144,7 +145,9 @@ def stream(
     state = _init(decoder, model, source, key)
     while not bool(jnp.all(state.done)):
         state = _step(decoder, model, state)
-        yield state
+        ended = yield state
+        if ended is not None:
+            state = state.replace(done=state.done | jnp.asarray(ended))
 
 
 @functools.partial(jax.jit, static_argnames="decoder")

@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read or refused by name."""
 
 import contextlib
+import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from nar.core import NarError
 
 
 @contextlib.contextmanager
@@ -24,3 +27,21 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text in UTF-8."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        NarError: the file is missing, or holds no JSON object.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise NarError(f"{path} is missing")
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise NarError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise NarError(f"{path} is damaged: it holds no JSON object")
+    return found

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from nar.core import Decoder, NarError, at_least
+from nar.streaming import check_stops
 
 if TYPE_CHECKING:
     from nar.translator import Translator
@@ -33,7 +34,7 @@ class Lines:
     def __init__(self, stream: BinaryIO):
         self._text, self._starts = bytearray(), array.array("q", [0])
         for line in stream:
-            self._text += line.removesuffix(b"\n").removesuffix(b"\r")
+            self._text += line.removesuffix(b"\n")
             self._starts.append(len(self._text))
 
     def __len__(self) -> int:
@@ -43,10 +44,19 @@ class Lines:
     def __getitem__(self, index: int) -> str:
         """A line; a NarError names its number when it is not UTF-8."""
         i = range(len(self))[index]
-        try:
-            return self._text[self._starts[i] : self._starts[i + 1]].decode()
-        except UnicodeDecodeError as error:
-            raise NarError(f"line {i + 1} is not UTF-8 ({error.reason})") from None
+        return text_of(self._text[self._starts[i] : self._starts[i + 1]], i)
+
+
+def text_of(line: bytes | bytearray, number: int) -> str:
+    """A line without its end.
+
+    Raises:
+        NarError: it is not UTF-8; its number, from 0, is named as people count.
+    """
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except UnicodeDecodeError as error:
+        raise NarError(f"line {number + 1} is not UTF-8 ({error.reason})") from None
 
 
 # ----------------------------------------------------------------------------------- translation
@@ -58,6 +68,7 @@ def translations(
     batch_size: int = 64,
     key: Key[Array, ""] | None = None,
     truncate: bool = False,
+    stop: Sequence[str] = (),
     journal: "Journal | None" = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[str]]:
@@ -72,6 +83,7 @@ def translations(
         batch_size: rows decoded together.
         key: of random decoders; a line's sample depends on it and on the line's number alone.
         truncate: cut lines of more tokens than the model reads, and warn.
+        stop: strings that end an output before them.
         journal: what it holds is not translated again; what is translated is added to it.
         progress: told how many lines are done.
 
@@ -80,10 +92,11 @@ def translations(
 
     Raises:
         IncompatibleModel: the model lacks what the decoder needs.
-        NarError: lines are too long or not UTF-8 (they are named, counted from 1), or the journal
-            is another run's.
+        NarError: lines are too long or not UTF-8 (they are named, counted from 1), a stop string
+            is empty, or the journal is another run's.
     """
     at_least("batch_size", batch_size, 1)
+    stop = check_stops(stop)
     room, counts = translator.room(decoder), _count_tokens(translator, lines)
     if room is not None and (counts > room).any():
         numbers = np.flatnonzero(counts > room) + 1
@@ -105,7 +118,7 @@ def translations(
             if room is not None:
                 sources = [s if len(s) <= room else translator.cut(s, room) for s in sources]
             for places, texts in translator.outputs(
-                sources, decoder, batch_size=batch_size, key=key, numbers=rest
+                sources, decoder, batch_size=batch_size, key=key, numbers=rest, stop=stop
             ):
                 new = {rest[place]: text for place, text in zip(places, texts, strict=True)}
                 if journal is not None:

@@ -50,6 +50,6 @@ def put_rows(
     return x.at[where].set(jnp.moveaxis(new, axis, 1).astype(x.dtype), mode="drop")
 
 
-def fold(key: Key[Array, " batch"], data: int | Int[Array, " batch"]) -> Key[Array, " batch"]:
+def fold(key: Key[Array, " batch"], data: int | Int[Array, "*batch"]) -> Key[Array, " batch"]:
     """Each row's key, folded with a number of its own or of all rows."""
-    return jax.vmap(jax.random.fold_in, (0, None if isinstance(data, int) else 0))(key, data)
+    return jax.vmap(jax.random.fold_in, (0, 0 if jnp.ndim(data) else None))(key, data)

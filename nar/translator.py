@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,14 +13,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from nar.core import Decoder, NarError, Source, role
+from nar.core import TARGET, Bundle, Decoder, NarError, Source, role
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
-from nar.data.tokenizer import FILE, Tokenizer
+from nar.data.tokenizer import FILE, Tokenizer, Vocabulary
 from nar.decoders import Greedy, make
+from nar.drafters.corpus import CORPUS, SuffixArray
+from nar.drafters.draft_model import DRAFT
 from nar.drivers import decode
-from nar.lines import translations
+from nar.files import read_json
+from nar.lines import Lines, translations
 from nar.sharding import make_mesh, place, place_batch
+from nar.streaming import stop_place, unfold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class Translator:
     """
 
     model: Any
-    tokenizer: Tokenizer
+    tokenizer: Vocabulary
     weights: str
 
     def translate(
@@ -45,6 +49,7 @@ class Translator:
         batch_size: int = 64,
         key: Key[Array, ""] | None = None,
         truncate: bool = False,
+        stop: Sequence[str] = (),
     ) -> list[str]:
         """The translation of each text, in order; a decoder-only model continues it.
 
@@ -55,6 +60,7 @@ class Translator:
             batch_size: rows decoded together, of similar lengths.
             key: of random decoders; a text's sample depends on the key and on its place alone.
             truncate: cut texts of more tokens than `room`, and warn.
+            stop: strings that end an output before them.
 
         Raises:
             IncompatibleModel: the model lacks what the decoder needs.
@@ -62,9 +68,37 @@ class Translator:
         """
         decoder = Greedy(max_length=self.max_length) if decoder is None else decoder
         windows = translations(
-            self, texts, decoder, batch_size=batch_size, key=key, truncate=truncate
+            self, texts, decoder, batch_size=batch_size, key=key, truncate=truncate, stop=stop
         )
         return list(itertools.chain.from_iterable(windows))
+
+    def stream(
+        self,
+        texts: Sequence[str],
+        decoder: Decoder | None = None,
+        *,
+        stop: Sequence[str] | Sequence[Sequence[str]] = (),
+        limits: Sequence[int] | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Iterator[list[str]]:
+        """Each text's new piece after every step, as soon as it is certain.
+
+        A piece holds whole characters, and nothing that may turn out to be a stop string. All
+        pieces of a text together are what `translate` gives, line breaks as they are.
+
+        Args:
+            texts: decoded together, as one batch.
+            decoder: how; by default greedy, with this model's `max_length`.
+            stop: strings that end an output before them; the same for all, or a sequence a text.
+            limits: the most tokens to write for each text.
+            key: of random decoders.
+
+        Raises:
+            IncompatibleModel: the model lacks what the decoder needs.
+            NarError: a text is too long, or a stop string or a limit is none.
+        """
+        decoder = Greedy(max_length=self.max_length) if decoder is None else decoder
+        return unfold(self, texts, decoder, stop=stop, limits=limits, key=key)
 
     @property
     def max_length(self) -> int:
@@ -82,13 +116,17 @@ class Translator:
         """A decoder from text, `"jacobi:block=5"`, that this model can run.
 
         Args:
-            description: as for `nar.make`.
+            description: as for `nar.make`, or the path of a `tuned.json` that `nar tune` wrote.
             max_length: used where the description sets none; by default the model's.
 
         Raises:
             IncompatibleModel: the model lacks what the decoder needs.
-            NarError: an unknown decoder or option, or a length that does not fit.
+            NarError: an unknown decoder or option, a length that does not fit, or a file that was
+                tuned for other weights.
         """
+        from nar.bench.tuned import described
+
+        description = described(description, self.weights)
         decoder = make(
             description, max_length=self.max_length if max_length is None else max_length
         )
@@ -105,11 +143,11 @@ class Translator:
             NarError: the decoder's `max_length` does not fit, however short the source.
         """
         decoder.check(self.model, Source.of([[0]]))
-        specs = [role(self.model, name).spec for name in decoder.needs]
-        limits = [spec.max_source for spec in specs if spec.max_source is not None]
+        asked = [(role(self.model, name).spec, needs) for name, needs in decoder.needs.items()]
+        limits = [spec.max_source for spec, _ in asked if spec.max_source is not None]
         limits += [
-            spec.max_target - decoder.max_length
-            for spec in specs
+            spec.max_target - decoder.max_length - needs.ahead
+            for spec, needs in asked
             if not spec.encoder and spec.max_target is not None
         ]
         return min(limits, default=None)
@@ -133,6 +171,7 @@ class Translator:
         batch_size: int = 64,
         key: Key[Array, ""] | None = None,
         numbers: Sequence[int] | None = None,
+        stop: Sequence[str] = (),
     ) -> Iterator[tuple[list[int], list[str]]]:
         """Decodes batch by batch, long sources first, rows split over all devices.
 
@@ -143,6 +182,7 @@ class Translator:
             key: of random decoders.
             numbers: of the sources, from which and from `key` their random keys follow; by default
                 their places.
+            stop: strings that end an output before them.
 
         Yields:
             The places of a batch's sources, and their texts.
@@ -162,7 +202,19 @@ class Translator:
                 output = decode(decoder, model, place_batch(source, mesh), key=keys)
             tokens, length = np.asarray(output.tokens), np.asarray(output.length)
             found = [tokens[row, : length[row]] for row in range(len(places))]
-            yield places.tolist(), [_one_line(text) for text in self.tokenizer.decode(found)]
+            texts = self.texts([sources[place] for place in places], found)
+            yield places.tolist(), [_one_line(text[: stop_place(text, stop)]) for text in texts]
+
+    def texts(
+        self, sources: Sequence[Sequence[int]], outputs: Sequence[Iterable[int]]
+    ) -> list[str]:
+        """The texts of outputs; a continuation as it goes on from its prompt, blanks and all."""
+        if role(self.model).spec.encoder:
+            return self.tokenizer.decode(outputs)
+        prompts = self.tokenizer.decode(sources)
+        pairs = zip(sources, outputs, strict=True)
+        wholes = self.tokenizer.decode([[*prompt, *output] for prompt, output in pairs])
+        return [whole.removeprefix(prompt) for whole, prompt in zip(wholes, prompts, strict=True)]
 
     @functools.cached_property
     def _on_all_devices(self) -> tuple[Mesh, Any]:
@@ -174,18 +226,59 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def load(directory: str | os.PathLike[str]) -> Translator:
-    """A trained model and its tokenizer, as experiments leave them in `runs/NAME/model`.
+def load(
+    directory: str | os.PathLike[str],
+    *,
+    draft: str | os.PathLike[str] | None = None,
+    corpus: str | os.PathLike[str] | None = None,
+) -> Translator:
+    """A trained model and its tokenizer.
+
+    Args:
+        directory: as experiments leave them in `runs/NAME/model`, or in Hugging Face's layout:
+            `config.json` says which it is.
+        draft: directory of a smaller model with the same vocabulary, for `speculative`.
+        corpus: a file of texts like those to write, one a line, for `corpus-lookup`.
 
     Raises:
-        NarError: the directory holds no model or no tokenizer, or one that is damaged, or they do
-            not belong together.
+        NarError: a directory holds no model or no tokenizer, or one that is damaged or not
+            supported, or they do not belong together; or the corpus is empty.
     """
+    translator = _load_one(pathlib.Path(directory))
+    others: dict[str, Any] = {}
+    weights = [translator.weights]
+    if draft is not None:
+        smaller = _load_one(pathlib.Path(draft))
+        if smaller.tokenizer.fingerprint != translator.tokenizer.fingerprint:
+            raise NarError(
+                f"{draft} and {directory} have different vocabularies: a draft model must share "
+                "the target's"
+            )
+        others[DRAFT] = smaller.model
+        weights.append(smaller.weights)
+    if corpus is not None:
+        with open(corpus, "rb") as file:
+            lines = Lines(file)
+        texts = [text for i in range(len(lines)) if (text := lines[i]).strip()]
+        others[CORPUS] = SuffixArray.of(translator.tokenizer.encode(texts))
+        weights.append(hash_files(pathlib.Path(corpus))[:12])
+    if not others:
+        return translator
+    model = Bundle.of(**{TARGET: translator.model}, **others)
+    return dataclasses.replace(translator, model=model, weights="+".join(weights))
+
+
+def _load_one(directory: pathlib.Path) -> Translator:
     from nar.training.checkpoint import CONFIG, WEIGHTS, load_model
 
-    directory = pathlib.Path(directory)
     if not directory.is_dir():
         raise NarError(f"{directory} is no directory: it must be one that holds a saved model")
+    if not (directory / CONFIG).is_file():
+        raise NarError(f"{directory} holds no saved model: there is no {CONFIG}")
+    if "model_type" in read_json(directory / CONFIG):
+        from nar.pretrained import load_pretrained
+
+        return load_pretrained(directory)
     model, tokenizer = load_model(directory), Tokenizer.load(directory)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise NarError(

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+import nar
 from nar import Source, Transformer
 from nar.testing import random_model
 from nar.testing.oracles import log_softmax
@@ -92,6 +93,20 @@ def trained():
 def toy():
     """`toy(seed, encoder)` is a batch of that task."""
     return toy_source
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory):
+    """`imported(name)` is a tiny model in Hugging Face's layout, as it is loaded."""
+    from tests.pretrained import tiny
+
+    @functools.cache
+    def load(name):
+        directory = tmp_path_factory.mktemp(name)
+        tiny.write(directory, name)
+        return nar.load(directory).model
+
+    return load
 
 
 @pytest.fixture(params=[True, False], ids=["encoder-decoder", "decoder-only"], scope="session")

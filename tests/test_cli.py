@@ -76,6 +76,34 @@ def test_a_decoder_only_model_continues(nar_translate, tmp_path):
     assert nar_translate(as_input(texts), "--batch-size", "4", directory=directory)[0] == wanted
 
 
+@pytest.mark.parametrize("decoder", ["jacobi:block=3", "sample"])
+def test_streamed_lines_are_the_same_lines(nar_translate, decoder):
+    texts = ["", *random_texts(5), " "]
+    options = ("--decoder", decoder, "--max-length", "8")
+    whole, _ = nar_translate(as_input(texts), *options)
+    assert nar_translate(as_input(texts), *options, "--stream") == (whole, "")
+    words = whole.decode().split()
+    stop = ("--stop", words[len(words) // 2], "xyz")
+    cut, _ = nar_translate(as_input(texts), *options, *stop)
+    assert cut != whole
+    assert nar_translate(as_input(texts), *options, *stop, "--stream") == (cut, "")
+    with pytest.raises(SystemExit, match="line 2 is not UTF-8"):
+        nar_translate(b"\n\xff\n", *options, "--stream")
+
+
+def test_tuning_leaves_a_decoder(nar_translate, model, tmp_path, capsysbinary):
+    texts = as_input(random_texts(3))
+    (tmp_path / "texts").write_bytes(texts)
+    options = ["--max-length", "6", "--finalists", "1", "--repeats", "1"]
+    data, output = str(tmp_path / "texts"), str(tmp_path / "tuned")
+    cli.main(["tune", "--model", str(model), "--data", data, "--output", output, *options])
+    said = capsysbinary.readouterr().out.decode()
+    assert "Yes: " in said or "No: use greedy" in said
+    assert (tmp_path / "tuned" / "tuned.html").exists()
+    tuned = ("--decoder", f"{output}/tuned.json", "--max-length", "6")
+    assert nar_translate(texts, *tuned) == nar_translate(texts, "--max-length", "6")
+
+
 # ---------------------------------------------------------------------------------------- errors
 class Unread(io.RawIOBase):
     """A stream that nobody may read."""
@@ -95,6 +123,8 @@ class Unread(io.RawIOBase):
         (["--max-length", "100"], "max_length=100: the model has 64 positions"),
         (["--seed", "-1"], "seed=-1: it must be in"),
         (["--resume", "."], "cannot be a journal: Is a directory"),
+        (["--stream", "--resume", "journal"], "can neither be resumed nor truncated"),
+        (["--decoder", "tuned.json"], "tuned.json is missing"),
         (["--model", "nowhere"], "nowhere is no directory"),
         (["--model", "."], "holds no saved model"),
     ],

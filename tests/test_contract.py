@@ -1,4 +1,4 @@
-"""Every registered decoder keeps its contract: random and trained models, one device and eight."""
+"""Every registered decoder keeps its contract: random, trained, imported models; many devices."""
 
 import importlib
 import inspect
@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from nar import (
     DECODERS,
     Beam,
     Bundle,
+    CorpusLookup,
     Decoder,
     GaussSeidelJacobi,
     Greedy,
@@ -26,8 +28,10 @@ from nar import (
     Lookahead,
     PromptLookup,
     Sample,
+    SelfSpeculative,
     Source,
     SpeculativeDecoding,
+    SuffixArray,
 )
 from nar.testing import check_decoder, oracles, random_model
 
@@ -40,7 +44,9 @@ CASES = {
     "hybrid-jacobi": HybridJacobi(max_length=12, block=3, parallel=7, guess="source"),
     "lookahead": Lookahead(max_length=12, window=3, ngram=3, candidates=2, pool=16),
     "prompt-lookup": PromptLookup(max_length=12, guesses=3, ngram=2),
-    "speculative": SpeculativeDecoding(max_length=12, guesses=3),
+    "corpus-lookup": CorpusLookup(max_length=12, guesses=3, ngram=2, candidates=2),
+    "speculative": SpeculativeDecoding(max_length=12, guesses=3, branches="2-2-1"),
+    "self-speculative": SelfSpeculative(max_length=12, guesses=3, nodes=4),
 }
 """One decoder of every kind; a new kind needs a line here."""
 
@@ -61,8 +67,13 @@ REFERENCES = {"beam": beam_reference}
 def check(name, model, **options):
     case = CASES[name]
     if "draft" in case.needs:
-        draft = random_model(encoder=model.spec.encoder, seed=7)
+        spec = model.spec
+        same = {"vocab_size": spec.vocab_size, "eos": spec.eos, "pad": spec.pad}
+        draft = random_model(encoder=spec.encoder, seed=7, **same)
         model = Bundle.of(target=model, draft=draft)
+    if isinstance(case, CorpusLookup):
+        texts = np.random.default_rng(0).integers(5, 13, (20, 9)).tolist()
+        model = Bundle.of(target=model, corpus=SuffixArray.of(texts))
     return check_decoder(case, model, reference=REFERENCES.get(name), **options)
 
 
@@ -106,6 +117,12 @@ def test_trained_models(name, encoder, trained, toy, options):
     # Once trained, the model is so certain that its nucleus is one token, for any key (point 7).
     points = (1, 2, 5) if name == "sample" else (1, 2, 5, 7)
     check(name, model, sources=sources, points=points, **options.get(name, {}))
+
+
+@pytest.mark.parametrize("layout", ["marian", "t5", "llama"])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.lossless != "no"])
+def test_imported_models(name, layout, imported, options):
+    check(name, imported(layout), points=(1,), **options.get(name, {}))
 
 
 rows = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=8, max_size=8)

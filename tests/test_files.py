@@ -1,6 +1,7 @@
 import pytest
 
-from nar.files import replacing, write
+from nar.core import NarError
+from nar.files import read_json, replacing, write
 
 
 def test_a_file_is_replaced_at_the_end(tmp_path):
@@ -26,3 +27,15 @@ def test_what_goes_wrong_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyError):
         fails()
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "is missing"), ("{", "is damaged"), ("[]", "no JSON object")]
+)
+def test_json_is_read_or_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    write(path, '{"a": 1}')
+    assert read_json(path) == {"a": 1}
+    path.unlink() if content is None else write(path, content)
+    with pytest.raises(NarError, match=rf"a\.json.* {message}"):
+        read_json(path)

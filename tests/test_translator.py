@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 import re
@@ -179,6 +180,34 @@ def save(translator, directory):
     return directory
 
 
+def test_loaded_with_a_draft_model_and_a_corpus(translator, tmp_path):
+    encoder = translator.model.spec.encoder
+    target = save(translator, tmp_path / "target")
+    draft = save(random_translator(encoder=encoder, seed=1), tmp_path / "draft")
+    texts = random_texts(4)
+    wanted = translator.translate(texts, nar.Greedy(max_length=10), batch_size=4)
+    corpus = tmp_path / "corpus"
+    corpus.write_text("".join(f"{text}\n" for text in ["", *wanted]))
+    found = nar.load(target, draft=draft, corpus=corpus)
+    for decoder in ("speculative", "corpus-lookup", "jacobi:block=3"):
+        made = found.make_decoder(decoder, 10)
+        assert found.translate(texts, made, batch_size=4) == wanted
+    source = Source.of(found.encode(texts))
+    output = nar.decode(nar.CorpusLookup(max_length=10, ngram=1), found.model, source)
+    assert int(output.stats.live.sum()) < int(output.length.sum())  # it knows these sentences
+    assert len({found.weights, load(target).weights, load(target, draft=draft).weights}) == 3
+
+    other = dataclasses.replace(translator, tokenizer=learn_tokenizer(pieces="unigram"))
+    size = other.tokenizer.vocab_size
+    save_model(tmp_path / "other", random_model(encoder=encoder, vocab_size=size))
+    other.tokenizer.save(tmp_path / "other")
+    with pytest.raises(NarError, match="have different vocabularies: a draft model must share"):
+        load(target, draft=tmp_path / "other")
+    corpus.write_text("\n")
+    with pytest.raises(NarError, match="an empty corpus"):
+        load(target, corpus=corpus)
+
+
 def test_loaded(translator, tmp_path):
     found = nar.load(save(translator, tmp_path))
     texts, decoder = random_texts(4), nar.Jacobi(block=3, max_length=10)
@@ -192,7 +221,7 @@ def test_loaded(translator, tmp_path):
 def test_directories_that_hold_no_model(translator, tmp_path):
     with pytest.raises(NarError, match=re.escape(f"{tmp_path / 'none'} is no directory")):
         load(tmp_path / "none")
-    with pytest.raises(NarError, match="holds no saved model: there is no config.json"):
+    with pytest.raises(NarError, match=r"config\.json is missing"):
         load(tmp_path)
     save_model(tmp_path, translator.model)
     with pytest.raises(NarError, match=re.escape("tokenizer.model is missing")):

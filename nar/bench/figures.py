@@ -90,7 +90,7 @@ def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
         axis.margins(x=0.15, y=0.2)
         axis.set_title(title)
         axis.set_xlabel(f"speed-up over {label(report.rows[0], report)}")
-        _plain(axis.xaxis)
+        plain(axis.xaxis)
     axes[0].set_ylabel(HEADINGS[report.metric])
     if not METRICS[report.metric].higher_is_better:
         axes[0].invert_yaxis()
@@ -115,7 +115,8 @@ def together(rows: Sequence[Row], name: str, metric: str) -> list[list[Row]]:
     return groups
 
 
-def _plain(axis: Any) -> None:
+def plain(axis: Any) -> None:
+    """Ticks of a logarithmic axis as people write numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -167,8 +168,8 @@ def predicted_against_realised(report: Report, axis: "Axes") -> None:
     axis.set_xlabel("predicted speed-up")
     axis.set_ylabel("measured speed-up")
     axis.set_title("Prediction and measurement (band: 15 %)")
-    _plain(axis.xaxis)
-    _plain(axis.yaxis)
+    plain(axis.xaxis)
+    plain(axis.yaxis)
 
 
 def accepted_tokens(report: Report, axis: "Axes") -> None:
@@ -206,8 +207,8 @@ def step_costs(report: Report, axis: "Axes") -> None:
     axis.set_xlabel("positions scored by a call")
     axis.set_ylabel("cost over one position")
     axis.set_title("Step-cost curve (band: 90 % of repeats)")
-    _plain(axis.xaxis)
-    _plain(axis.yaxis)
+    plain(axis.xaxis)
+    plain(axis.yaxis)
     axis.legend(fontsize=8)
 
 
@@ -228,28 +229,29 @@ def figures(report: Report) -> dict[str, str]:
     """All pictures of a report by name, as SVG."""
     tall = 1.4 + 0.34 * len(report.measured)
     drawn = {
-        "quality_against_speed": _svg((9.5, 4.2), (1, 2), quality_against_speed, report),
-        "speedups": _svg((9.5, tall * 1.25), (1, 1), speedups, report),
-        "accepted_tokens": _svg((9.5, tall), (1, 1), accepted_tokens, report),
-        "predicted_against_realised": _svg((4.7, 4), (1, 1), predicted_against_realised, report),
+        "quality_against_speed": svg((9.5, 4.2), (1, 2), quality_against_speed, report),
+        "speedups": svg((9.5, tall * 1.25), (1, 1), speedups, report),
+        "accepted_tokens": svg((9.5, tall), (1, 1), accepted_tokens, report),
+        "predicted_against_realised": svg((4.7, 4), (1, 1), predicted_against_realised, report),
     }
     if report.step_cost:
-        drawn["step_costs"] = _svg((4.7, 4), (1, 1), step_costs, report)
+        drawn["step_costs"] = svg((4.7, 4), (1, 1), step_costs, report)
     if report.metric == "bleu":
-        drawn["bleu_by_length"] = _svg((4.7, 4), (1, 1), bleu_by_length, report)
+        drawn["bleu_by_length"] = svg((4.7, 4), (1, 1), bleu_by_length, report)
     return drawn
 
 
-def _svg(
-    size: tuple[float, float], grid: tuple[int, int], draw: Callable[..., None], report: Report
+def svg(
+    size: tuple[float, float], grid: tuple[int, int], draw: Callable[..., None], subject: Any
 ) -> str:
+    """A picture of some inches, drawn by `draw(subject, axes)`, as SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(*grid, sharey=True)
-        draw(report, axes)
+        draw(subject, axes)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "nar"})
     return file.getvalue()

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from nar.core import TARGET, Decoder, Output, Source
+from nar.core import TARGET, Decoder, Output, Source, role
 from nar.data.batching import evaluation_batches
 from nar.drivers import compile_decode
 from nar.testing.oracles import teacher_forced
@@ -113,16 +113,33 @@ def turns(contenders: Sequence[Contender], first: int) -> Iterator[Contender]:
 # --------------------------------------------------------------------------------------------- S1
 @dataclasses.dataclass
 class Latency:
-    """Of a contender, a number for each sentence of the sample: milliseconds, calls, positions."""
+    """Of a contender, for each sentence of the sample: milliseconds; calls, positions by role."""
 
     ms: list[float] = dataclasses.field(default_factory=list)
-    calls: list[int] = dataclasses.field(default_factory=list)
-    positions: list[int] = dataclasses.field(default_factory=list)
+    work: list[dict[str, tuple[float, float]]] = dataclasses.field(default_factory=list)
 
     @property
-    def positions_a_call(self) -> float:
-        """The mean over calls."""
-        return sum(self.positions) / sum(self.calls)
+    def mean_work(self) -> dict[str, tuple[float, float]]:
+        """Calls and positions of a sentence, by role; means."""
+        return mean_work(self.work)
+
+
+def mean_work(work: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    """Calls and positions by role; means over sentences."""
+    by_role = {name: np.mean([one[name] for one in work], axis=0) for name in work[0]}
+    return {name: (float(calls), float(scored)) for name, (calls, scored) in by_role.items()}
+
+
+def work_by_row(output: Output) -> list[dict[str, tuple[float, float]]]:
+    """Of every row: the calls that it needed, and the positions scored for it, by role."""
+    stats, live = output.stats, np.asarray(output.stats.live)
+    # Every step makes as many calls of another model for one of the target.
+    each = {name: int(n) / int(stats.calls[TARGET]) for name, n in stats.calls.items()}
+    scored = {name: np.asarray(positions) for name, positions in stats.positions.items()}
+    return [
+        {name: (each[name] * live[row], float(scored[name][row])) for name in each}
+        for row in range(len(live))
+    ]
 
 
 def latency(
@@ -158,8 +175,7 @@ def latency(
                 seconds[c].append(spent)
         for c, output in outputs.items():
             found[c].ms.append(1e3 * statistics.median(seconds[c]))
-            found[c].calls.append(int(output.stats.live[0]))
-            found[c].positions.append(int(output.stats.positions[TARGET][0]))
+            found[c].work.append(work_by_row(output)[0])
         progress("S1: single sentences", number + 1, len(sample))
     return found
 
@@ -310,5 +326,5 @@ def largest_gap(contender: Contender, ours: Work, theirs: Work) -> float | None:
         tokens = np.zeros((1, contender.decoder.max_length), np.int32)
         tokens[0, : len(reference)] = reference
         _, source = next(evaluation_batches([contender.sources[i]], 1))
-        gaps.append(float(_gap(contender.model, source, jnp.asarray(tokens), place)))
+        gaps.append(float(_gap(role(contender.model), source, jnp.asarray(tokens), place)))
     return max(gaps, default=None)

@@ -31,7 +31,7 @@ def asset(name: str) -> str:
 def page(report: Report) -> str:
     """The page's text."""
     template = asset("report.html")
-    drawn = {name: _inline(name, svg) for name, svg in figures(report).items()}
+    drawn = {name: inline(name, svg) for name, svg in figures(report).items()}
     places = string.Template(template).get_identifiers()
     return string.Template(template).substitute(
         dict.fromkeys(places, "")  # a picture of what was not measured is not there
@@ -44,21 +44,22 @@ def page(report: Report) -> str:
                 f"{report.data['name']}, {report.machine['cores']} cores of "
                 f"{report.machine['device']}."
             ),
-            "tables": "".join(map(_table, tables([report], details=True))),
+            "tables": "".join(map(html_table, tables([report], details=True))),
             "examples": "".join(_example(report, example) for example in report.examples),
             "provenance": _provenance(report),
         }
     )
 
 
-def _inline(name: str, svg: str) -> str:
+def inline(name: str, svg: str) -> str:
     """An SVG inside of a page: named, without prolog, its ids apart from other pictures'."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{name.replace("_", " ")}"', 1)
 
 
-def _table(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """A table in HTML."""
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings)
     lines = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell.replace('`', ''))}</td>" for cell in line)

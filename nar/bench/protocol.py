@@ -26,8 +26,9 @@ from nar.bench.measure import (
 )
 from nar.bench.quality import Interval, Judge, MetricName, interval
 from nar.bench.report import Report, Row, machine
-from nar.bench.step_cost import StepCost, step_cost, up_to
-from nar.core import TARGET, Decoder, IncompatibleModel, NarError, Source, at_least, role
+from nar.bench.step_cost import StepCosts, up_to
+from nar.bench.tuned import described
+from nar.core import Decoder, IncompatibleModel, NarError, Source, at_least, role
 from nar.data.batching import evaluation_batches
 from nar.data.text import Corpus, fingerprint
 from nar.decoders import make
@@ -100,26 +101,30 @@ class System:
         decoders: Sequence[str],
         *,
         max_length: int | None = None,
+        draft: str | os.PathLike[str] | None = None,
+        corpus: str | os.PathLike[str] | None = None,
     ) -> Self:
         """A model's directory, with what `about.json` says of its training.
 
         Args:
             directory: as `nar.load` reads it.
-            decoders: to run on it.
+            decoders: to run on it; also a `tuned.json` that `nar tune` wrote.
             max_length: the most tokens to write; by default as in its training, or the
                 translator's own.
+            draft: as in `nar.load`.
+            corpus: as in `nar.load`.
 
         Raises:
             NarError: there is no such model, or an unknown decoder.
         """
         directory = pathlib.Path(directory)
-        translator = load(directory)
+        translator = load(directory, draft=draft, corpus=corpus)
         path = directory / ABOUT
         about = json.loads(path.read_text()) if path.is_file() else {}
         return cls(
             name=about.get("name", directory.resolve().name),
             translator=translator,
-            decoders=tuple(decoders),
+            decoders=tuple(described(name, translator.weights) for name in decoders),
             max_length=max_length or about.get("max_length", translator.max_length),
             training=about.get("training", "unknown"),
             seed=about.get("seed"),
@@ -197,7 +202,7 @@ def bench(
         machine=machine(),
         data={"name": data, "fingerprint": fingerprint(corpus), "sentences": len(pairs)},
         protocol=dataclasses.asdict(protocol),
-        step_cost={s.name: dataclasses.asdict(c) for s, c in found.curves.items()},
+        step_cost={s.name: dataclasses.asdict(c.target) for s, c in found.curves.items()},
         rows=rows,
         examples=examples,
     )
@@ -262,7 +267,7 @@ class _Findings:
     work: dict[Contender, Work]
     compile_s: dict[Contender, float]
     peak_bytes: Mapping[tuple[Contender, int], int]
-    curves: dict[System, StepCost]
+    curves: dict[System, StepCosts]
     system: dict[Contender, System]
 
     def numbers(self, c: Contender) -> dict[str, Any]:
@@ -280,7 +285,7 @@ class _Findings:
             "s1_ms_median": float(np.median(self.s1[c].ms)),
             "s1_ms_p95": float(np.percentile(self.s1[c].ms, 95)),
             "s1_speedup": sum(self.s1[base].ms) / sum(self.s1[c].ms),
-            "s1_speedup_ci": _ratio_interval(self.s1[base].ms, self.s1[c].ms),
+            "s1_speedup_ci": ratio_interval(self.s1[base].ms, self.s1[c].ms),
             "predicted_speedup": self._predicted(c),
             "smax_sentences_per_s": len(equal) / total,
             "smax_batch": self.sizes[c],
@@ -296,12 +301,12 @@ class _Findings:
         }
 
     def _predicted(self, c: Contender) -> float | None:
-        """The baseline's predicted time over this one's; None where other models are called too."""
-        if set(c.decoder.needs) != {TARGET} or self.system[c] not in self.curves:
+        """The baseline's predicted time over this one's."""
+        if self.system[c] not in self.curves:
             return None
         ours, base = (
-            self.curves[self.system[who]].predict(float(np.mean(s1.calls)), s1.positions_a_call)
-            for who, s1 in ((c, self.s1[c]), (self.base, self.s1[self.base]))
+            self.curves[self.system[who]].predict(who.decoder, self.s1[who].mean_work)
+            for who in (c, self.base)
         )
         return base / ours
 
@@ -327,12 +332,12 @@ def _measure(
     curves = {}
     for system in systems if protocol.cost_repeats else ():
         mine = [c for c in running if owner[c] is system]
-        widest = max(s1[c].positions_a_call for c in mine)
-        curves[system] = step_cost(
-            role(system.translator.model),
-            typical(mine[0]),
+        counted = [one for c in mine for one in s1[c].mean_work.values()]
+        curves[system] = StepCosts(
+            system.translator.model,
+            source=typical(mine[0]),
             max_length=system.max_length,
-            positions=up_to(widest),
+            positions=up_to(max(positions / calls for calls, positions in counted)),
             repeats=protocol.cost_repeats,
             progress=functools.partial(progress, f"step costs of {system.name}"),
         )
@@ -364,7 +369,7 @@ def typical(contender: Contender) -> Source:
     return source.replace(limit=jnp.full_like(source.length, contender.decoder.max_length))
 
 
-def _ratio_interval(baseline: Sequence[float], ours: Sequence[float]) -> Interval:
+def ratio_interval(baseline: Sequence[float], ours: Sequence[float]) -> Interval:
     """Of the ratio of total times, over resampled sentences."""
     drawn = np.random.default_rng(0).choice(len(ours), (1000, len(ours)))
     return interval(np.array(baseline)[drawn].sum(1) / np.array(ours)[drawn].sum(1))

@@ -9,7 +9,8 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from nar.core import NarError, Source
+from nar.core import TARGET, Decoder, NarError, Source, role
+from nar.drafters.draft_model import DRAFT, ModelDrafter
 from nar.model import Transformer
 from nar.ops import argmax
 
@@ -57,8 +59,42 @@ class StepCost:
         return float(np.interp(positions, self.positions, self.ms))
 
     def predict(self, calls: float, positions: float) -> float:
-        """Milliseconds for a sentence: `begin`, and `calls` calls of `positions` positions each."""
-        return self.begin_ms + calls * self.at(positions)
+        """Milliseconds for a sentence: `begin`, and `calls` calls that score `positions` in all."""
+        return self.begin_ms + calls * self.at(positions / calls)
+
+
+class StepCosts:
+    """The curves of a model, and of those that draft for it; each is measured when it is needed.
+
+    Args:
+        model: any of the Protocol, or a bundle.
+        **options: of `step_cost`.
+    """
+
+    def __init__(self, model: Any, **options: Any):
+        self._model, self._options = model, options
+        self._drafts: dict[int | None, StepCost] = {}
+        self.target = step_cost(role(model), **options)
+
+    def predict(self, decoder: Decoder, work: Mapping[str, tuple[float, float]]) -> float:
+        """Milliseconds for a sentence.
+
+        Args:
+            decoder: who decodes.
+            work: its calls and positions for the sentence, by role.
+
+        Raises:
+            NarError: a call scores more positions than were measured.
+        """
+        ms, drafter = self.target.predict(*work[TARGET]), getattr(decoder, "drafter", None)
+        if not isinstance(drafter, ModelDrafter):
+            return ms
+        if drafter.layers not in self._drafts:
+            curve = step_cost(drafter.draft_model(self._model), **self._options)
+            # What an early exit begins with, the target has begun with already.
+            own = drafter.layers is None
+            self._drafts[drafter.layers] = curve if own else replace(curve, begin_ms=0.0)
+        return ms + self._drafts[drafter.layers].predict(*work[DRAFT])
 
 
 def up_to(widest: float) -> tuple[int, ...]:

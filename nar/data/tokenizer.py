@@ -9,7 +9,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self, get_args
+from typing import Literal, Protocol, Self, get_args
 
 import numpy as np
 
@@ -24,6 +24,33 @@ FILE = "tokenizer.model"
 Pieces = Literal["unigram", "bpe", "words"]
 
 _SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", "<blank>", "<sep>")
+
+
+class Vocabulary(Protocol):
+    """Texts into token ids and back: a `Tokenizer`, or what an imported model brought along.
+
+    Attributes:
+        vocab_size: the number of ids.
+        fingerprint: changes with the vocabulary.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
+        """The ids of sources, or of prompts; at least one each."""
+        ...
+
+    def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
+        """The text of each row of ids up to its first EOS."""
+        ...
+
+    def pieces(self, row: Sequence[int]) -> list[str]:
+        """The piece of each id, to look at."""
+        ...
 
 
 class Tokenizer:

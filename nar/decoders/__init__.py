@@ -5,6 +5,7 @@ from typing import Any
 
 from nar.core import Decoder, NarError, nearest
 from nar.decoders.beam import Beam
+from nar.decoders.corpus_lookup import CorpusLookup
 from nar.decoders.draft_verify import DraftVerify
 from nar.decoders.gauss_seidel_jacobi import GaussSeidelJacobi
 from nar.decoders.greedy import Greedy
@@ -13,11 +14,13 @@ from nar.decoders.jacobi import Jacobi
 from nar.decoders.lookahead import Lookahead
 from nar.decoders.prompt_lookup import PromptLookup
 from nar.decoders.sample import Sample
+from nar.decoders.self_speculative import SelfSpeculative
 from nar.decoders.speculative_decoding import SpeculativeDecoding
 
 __all__ = [
     "DECODERS",
     "Beam",
+    "CorpusLookup",
     "DraftVerify",
     "GaussSeidelJacobi",
     "Greedy",
@@ -26,6 +29,7 @@ __all__ = [
     "Lookahead",
     "PromptLookup",
     "Sample",
+    "SelfSpeculative",
     "SpeculativeDecoding",
     "make",
     "register",
@@ -54,7 +58,9 @@ register("gauss-seidel-jacobi", GaussSeidelJacobi)
 register("hybrid-jacobi", HybridJacobi)
 register("lookahead", Lookahead)
 register("prompt-lookup", PromptLookup)
+register("corpus-lookup", CorpusLookup)
 register("speculative", SpeculativeDecoding)
+register("self-speculative", SelfSpeculative)
 
 
 def make(description: str, **defaults: Any) -> Decoder:

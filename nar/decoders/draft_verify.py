@@ -82,7 +82,7 @@ class DraftVerify(Decoder):
         limit = (
             jnp.full((batch,), self.max_length, jnp.int32) if source.limit is None else source.limit
         )
-        roles = tuple(dict.fromkeys((TARGET, *self.needs)))
+        roles = tuple(dict.fromkeys((TARGET, *self.drafter.roles)))
         return State(
             tokens=constrain(
                 jnp.full((batch, self.max_length), target.spec.pad, jnp.int32), "batch", None

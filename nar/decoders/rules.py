@@ -78,8 +78,10 @@ class Sampling(Rule):
 
     Speculative sampling (Leviathan et al. 2023, algorithm 1): a guess x drawn from q is accepted
     with probability min(1, p(x) / q(x)); after a rejection p becomes max(0, p - q), normalised, and
-    the next candidate is tried against it (SpecInfer; Miao et al. 2024, algorithm 2). A guess that
-    was not drawn has q(x) = 1.
+    the next sibling is tried against it (SpecInfer; Miao et al. 2024, algorithm 2). Siblings drawn
+    without replacement bring each its own q, in which the earlier ones are impossible: recursive
+    rejection (Jeon et al. 2024, https://arxiv.org/abs/2402.14160, algorithm 1). A guess that was
+    not drawn has q(x) = 1.
 
     Attributes:
         temperature: divides the logits.
@@ -117,36 +119,33 @@ class Sampling(Rule):
         return logprobs
 
     def __call__(self, logits, draft, key):
-        """Walks down the candidates, token by token."""
+        """One pass over the nodes, which stand in the order in which they are to be tried."""
         probs = jnp.exp(self.warp(logits))
         drawn = None if draft.logits is None else jax.nn.softmax(draft.logits)
+        parents = jnp.broadcast_to(draft.layout.parents, draft.tokens.shape)
+
+        def judge(state, node):
+            p, at = state
+            x = draft.tokens[:, node]
+            q = jax.nn.one_hot(x, p.shape[-1]) if drawn is None else drawn[:, node]
+            tried = (parents[:, node] == at) & (x >= 0)
+            u = jax.vmap(jax.random.uniform)(fold(key, node))
+            accept = tried & (u * at_rows(q, x) < at_rows(p, x))
+            rest = jnp.maximum(p - q, 0)
+            total = rest.sum(-1, keepdims=True)  # 0 where p and q differ by rounding alone
+            refused = (tried & ~accept)[:, None] & (total > 0)
+            p = jnp.where(refused, rest / jnp.where(total > 0, total, 1), p)
+            p = jnp.where(accept[:, None], probs[:, node], p)
+            return (p, jnp.where(accept, node, at)), None
+
+        state = probs[:, 0], jnp.zeros_like(draft.tokens[:, 0])
+        (p, at), _ = jax.lax.scan(judge, state, draft.layout.candidates)
+        own = jax.vmap(jax.random.categorical)(fold(key, 0), jnp.log(p))
+
         paths, said = candidates(draft)
-        batch, count, width = paths.shape
-        going = jnp.ones((batch,), bool)
-        alive = jnp.ones((batch, count), bool)
-        node = path = written = jnp.zeros((batch,), jnp.int32)
-        tokens = []
-        for depth in range(width):
-            p, took, token = at_rows(probs, node), jnp.zeros((batch,), bool), node
-            here, last = jax.vmap(jax.random.split, out_axes=1)(fold(key, depth))
-            chosen = node
-            for c in range(count if depth + 1 < width else 0):
-                child, x = paths[:, c, depth + 1], said[:, c, depth + 1]
-                tried = (paths[:, :c, depth + 1] == child[:, None]) & alive[:, :c]
-                fresh = going & alive[:, c] & (child >= 0) & (x >= 0) & ~took & ~tried.any(-1)
-                q = jax.nn.one_hot(x, p.shape[-1]) if drawn is None else at_rows(drawn, child)
-                u = jax.vmap(jax.random.uniform)(fold(here, c))
-                accept = fresh & (u * at_rows(q, x) < at_rows(p, x))
-                rest = jnp.maximum(p - q, 0)
-                total = rest.sum(-1, keepdims=True)  # 0 where p and q differ by rounding alone
-                refused = (fresh & ~accept)[:, None] & (total > 0)
-                p = jnp.where(refused, rest / jnp.where(total > 0, total, 1), p)
-                took, token = took | accept, jnp.where(accept, x, token)
-                chosen, path = jnp.where(accept, child, chosen), jnp.where(accept, c, path)
-            own = jax.vmap(jax.random.categorical)(last, jnp.log(p))
-            tokens.append(jnp.where(took, token, own).astype(jnp.int32))
-            written = jnp.where(going, depth + 1, written)
-            if depth + 1 < width:
-                alive &= paths[:, :, depth + 1] == chosen[:, None]
-            going, node = going & took, chosen
-        return Verdict(path, written, jnp.stack(tokens, axis=1), argmax(logits))
+        found = paths == at[:, None, None]
+        path = argmax(found.any(-1))
+        last = argmax(at_rows(found, path))
+        following = jnp.roll(at_rows(said, path), -1, axis=1)
+        tokens = jnp.where(jnp.arange(paths.shape[-1]) == last[:, None], own[:, None], following)
+        return Verdict(path, last + 1, tokens.astype(jnp.int32), argmax(logits))

@@ -4,7 +4,7 @@ import dataclasses
 
 from nar.core import NarError, is_number
 from nar.decoders.draft_verify import DraftVerify
-from nar.decoders.rules import Exact, Sampling
+from nar.decoders.rules import Exact, Rule, Sampling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,13 @@ class SpeculativeDecoder(DraftVerify):
         _ = self.rule, self.drafter  # validate
 
     @property
-    def rule(self):
-        """Greedy's verdict, or the one that keeps samples exact."""
+    def sampling(self) -> Sampling | None:
+        """How tokens are sampled; None: they are not."""
         if not self.temperature:
-            return Exact()
+            return None
         return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+    @property
+    def rule(self) -> Rule:
+        """Greedy's verdict, or the one that keeps samples exact."""
+        return self.sampling or Exact()

@@ -20,7 +20,8 @@ Bools = Bool[Array, "..."] | Bool[np.ndarray, "..."]
 class Layout(struct.PyTreeNode):
     """The shape of a draft: which node stands where, what it sees, and which nodes are candidates.
 
-    Node 0 is the pending token. NumPy arrays are a static layout, the same for every row; with a
+    Node 0 is the pending token. A node's number is above its parent's, and siblings are tried in
+    the order of their numbers. NumPy arrays are a static layout, the same for every row; with a
     leading batch axis every row has its own. Nodes on no path are scored but are not candidates
     (lookahead's window).
 
@@ -51,11 +52,32 @@ class Layout(struct.PyTreeNode):
         for node, parent in enumerate(parents[1:], start=1):
             mask[node] |= mask[parent]
         leaves = sorted(set(range(len(parents))) - set(parents))
-        paths = np.full((len(leaves), mask.sum(1).max()), -1)
-        for row, leaf in enumerate(leaves):
-            path = np.flatnonzero(mask[leaf])
-            paths[row, : len(path)] = path
-        return cls(mask.sum(1) - 1, mask, paths)
+        return cls.of(mask, mask.sum(1).max() - 1, leaves)
+
+    @classmethod
+    def of(cls, mask: Bools, depth: int, ends: Sequence[int] | slice = slice(None)) -> Self:
+        """The tree, at most `depth` deep, of which `mask` says what every node descends from.
+
+        Candidates are the paths from the root to the nodes `ends`, by default to every node.
+        """
+        offsets = mask.sum(-1) - 1
+        node = np.arange(mask.shape[-1])[:, None]
+        here = mask[..., ends, :, None] & (offsets[..., None, :, None] == np.arange(depth + 1))
+        return cls(offsets, mask, (here * (node + 1)).max(-2) - 1)
+
+    @property
+    def parents(self) -> Ints:
+        """`[(batch,) nodes]`, each candidate node's parent; -1 for node 0 and nodes on no path."""
+        paths = self.paths[..., None, :, :]
+        node = np.arange(self.offsets.shape[-1])[:, None, None]
+        return ((paths[..., 1:] == node) * (paths[..., :-1] + 1)).max((-1, -2), initial=0) - 1
+
+    @property
+    def candidates(self) -> Int[np.ndarray, " nodes"]:
+        """The nodes that may be on a path, node 0 apart; with a layout a row, all of them."""
+        if isinstance(self.paths, np.ndarray):
+            return np.unique(self.paths[self.paths > 0])
+        return np.arange(1, self.offsets.shape[-1])
 
     @property
     def is_chain(self) -> bool:
@@ -72,7 +94,8 @@ class Draft(struct.PyTreeNode):
         tokens: `[batch, nodes]`; node 0 is the pending token, -1 is no proposal.
         layout: where the nodes stand.
         logits: `[batch, nodes, vocab]`, log-probabilities (up to a constant) of the distribution
-            that each node's token was drawn from; None: the guess was not random.
+            that each node's token was drawn from, given its siblings before it; None: the guesses
+            were not random.
         work: what the proposal cost, `{role: (sequential calls, positions a row)}`.
     """
 
@@ -134,6 +157,11 @@ class Drafter(abc.ABC):
     def needs(self) -> dict[str, Needs]:
         """What is needed of models beyond a causal target."""
         return {}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """In which roles its calls of models are counted."""
+        return tuple(self.needs)
 
     @abc.abstractmethod
     def init(self, model: Any, source: Source, max_length: int, key: Key[Array, " batch"]) -> Any:

@@ -44,11 +44,15 @@ class TransformerConfig:
         scale_embedding: multiply embeddings by sqrt(d_model).
         logits_scale: multiplies the hidden states before the vocabulary (T5: d_model ** -0.5).
         embeddings: "shared": source, target and output are one table; "tied": target and output
-            are, the source has its own; "separate": three tables.
+            are, the source has its own; "inputs": source and target are, the output has its own;
+            "separate": three tables.
         source_vocab_size: None: `vocab_size`; only with embeddings that are not shared.
         dropout: of embeddings, sublayer outputs and feed-forward activations; training only.
         dtype: of activations; parameters are always float32.
         pad, bos, eos, mask: token ids; `bos` starts the decoder of an encoder-decoder.
+        also_eos: other tokens that end an output. The best logit of them all is that of `eos`,
+            which is written for each of them.
+        banned: tokens that are never written.
     """
 
     vocab_size: int
@@ -83,7 +87,7 @@ class TransformerConfig:
     scale_attention: bool = True
     scale_embedding: bool = True
     logits_scale: float = 1.0
-    embeddings: Literal["shared", "tied", "separate"] = "shared"
+    embeddings: Literal["shared", "tied", "inputs", "separate"] = "shared"
     source_vocab_size: int | None = None
     dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -91,8 +95,12 @@ class TransformerConfig:
     bos: int = 2
     eos: int = 3
     mask: int | None = None
+    also_eos: tuple[int, ...] = ()
+    banned: tuple[int, ...] = ()
 
     def __post_init__(self):
+        for name in ("also_eos", "banned"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
         for name in ("vocab_size", "d_model", "d_ff", "heads", "decoder_layers", "max_positions"):
             at_least(name, getattr(self, name), 1)
         at_least("encoder_layers", self.encoder_layers, 0)
@@ -128,12 +136,19 @@ class TransformerConfig:
             raise NarError(f"rotary positions need an even head width; it is {self.dim}")
         if not 0 <= self.dropout < 1:
             raise NarError(f"dropout={self.dropout}: it must be in [0, 1)")
-        if self.source_vocab_size and self.embeddings == "shared":
-            raise NarError("source_vocab_size needs embeddings='tied' or 'separate', not 'shared'")
+        if self.source_vocab_size and self.embeddings not in ("tied", "separate"):
+            raise NarError(
+                f"source_vocab_size needs embeddings='tied' or 'separate', not {self.embeddings!r}"
+            )
         for name in ("pad", "bos", "eos", "mask"):
-            token = getattr(self, name)
-            if token is not None and not 0 <= token < self.vocab_size:
-                raise NarError(f"{name}={token}: it must be in 0..{self.vocab_size - 1}")
+            self._check_token(name, getattr(self, name))
+        for name in ("also_eos", "banned"):
+            for token in getattr(self, name):
+                self._check_token(name, token)
+
+    def _check_token(self, name: str, token: int | None) -> None:
+        if token is not None and not 0 <= token < self.vocab_size:
+            raise NarError(f"{name}={token}: it must be in 0..{self.vocab_size - 1}")
 
     @property
     def dim(self) -> int:

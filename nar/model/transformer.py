@@ -1,5 +1,6 @@
 """The shared transformer, and its verbs: begin, extend, fill, logits."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -14,6 +15,7 @@ from nar.model.config import TransformerConfig
 from nar.model.context import Context, Fresh, Memory
 from nar.model.layers import Dropout, Embedding, FeedForward, Norm, linear
 from nar.model.positions import sinusoids
+from nar.ops import NEG
 from nar.sharding import constrain
 
 Hidden = Float[Array, "batch time d"]
@@ -97,7 +99,7 @@ class Transformer(nnx.Module):
     def __init__(self, config: TransformerConfig, *, key: Key[Array, ""]):
         c = self.config = config
         keys = jax.random.split(key, 6)
-        own_source = c.encoder_layers and c.embeddings != "shared"
+        own_source = c.encoder_layers and c.embeddings in ("tied", "separate")
         source_vocab = c.source_vocab_size or c.vocab_size
 
         def table(used: object, count: int, key: Key[Array, ""], axis: str | None = "vocab"):
@@ -105,7 +107,7 @@ class Transformer(nnx.Module):
 
         self.embedding = Embedding(c.vocab_size, c.d_model, key=keys[0])
         self.source_embedding = table(own_source, source_vocab, keys[1])
-        self.output = table(c.embeddings == "separate", c.vocab_size, keys[2])
+        self.output = table(c.embeddings in ("inputs", "separate"), c.vocab_size, keys[2])
         self.learned = table(c.positions == "learned", c.max_positions, keys[3], axis=None)
         bias = jnp.zeros((c.vocab_size,))
         self.logits_bias = nnx.Param(bias, axes=("vocab",)) if c.logits_bias else None
@@ -123,6 +125,7 @@ class Transformer(nnx.Module):
             encoder=c.encoder_layers > 0,
             max_source=c.max_positions,
             max_target=c.max_positions,
+            exits=c.decoder_layers,
             mask=c.mask,
         )
 
@@ -253,7 +256,22 @@ class Transformer(nnx.Module):
         c, table = self.config, self.output or self.embedding
         # Rounded to bfloat16, the two best logits would often be equal.
         y = linear(hidden * c.logits_scale, table.table[...], dtype=jnp.float32)
-        return y if self.logits_bias is None else y + self.logits_bias[...]
+        y = y if self.logits_bias is None else y + self.logits_bias[...]
+        y = without(y, c.banned)
+        if c.also_eos:
+            y = y.at[..., c.eos].set(y[..., np.array([c.eos, *c.also_eos])].max(-1))
+        return without(y, c.also_eos)
+
+    def exit(self, layers: int) -> "Transformer":
+        """The model of the first decoder layers, the last norm and the output: the same arrays.
+
+        Args:
+            layers: how many, fewer than there are.
+        """
+        early = jax.tree.map(lambda x: x, self)  # another module, which may be changed
+        early.config = dataclasses.replace(self.config, decoder_layers=layers)
+        early.decoder.layers = nnx.List(early.decoder.layers[:layers])
+        return early
 
     # ---------------------------------------------------------------------------------- helpers
     def embed(
@@ -272,3 +290,13 @@ class Transformer(nnx.Module):
         elif self.learned is not None:
             x = x + self.learned(position)
         return x.astype(c.dtype)
+
+
+def without(
+    logits: Float[Array, "batch time vocab"], tokens: tuple[int, ...]
+) -> Float[Array, "batch time vocab"]:
+    """The logits, with tokens that are impossible."""
+    if not tokens:
+        return logits
+    # A constant mask joins what reads the logits; a scatter would write them once more.
+    return jnp.where(np.isin(np.arange(logits.shape[-1]), tokens), NEG, logits)

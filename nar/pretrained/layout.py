@@ -1,7 +1,8 @@
 """From a directory to a model: the layouts there are, and the checks that all of them share."""
 
+import contextlib
 import dataclasses
-import json
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from nar.core import NarError, nearest
+from nar.data.text import hash_files
+from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
-from nar.pretrained import llama, marian, t5
-from nar.pretrained.tensors import Read, Tensors
-from nar.pretrained.vocabulary import Vocabulary, read_vocabulary
-from nar.training.checkpoint import named_arrays, with_arrays
+from nar.pretrained import generation, llama, marian, t5
+from nar.pretrained.tensors import Read, Tensors, listed
+from nar.pretrained.vocabulary import read_vocabulary
+from nar.training.checkpoint import CONFIG, named_arrays, with_arrays
+from nar.translator import Translator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +50,12 @@ LAYOUTS: dict[str, Layout] = {
 """Supported layouts by `model_type`."""
 
 
-def load_pretrained(directory: str | os.PathLike[str]) -> tuple[Transformer, Vocabulary]:
+def load_pretrained(directory: str | os.PathLike[str]) -> Translator:
     """Reads a model and its vocabulary; float32, whatever the file holds.
 
-    Tensors are read one after the other, so that little more memory is needed than the model's.
+    Greedy decoding writes what `generate(num_beams=1)` of transformers does, as far as
+    `generation_config.json` has no rules that look back (which a warning names). Tensors are read
+    one after the other, so that little more memory is needed than the model's.
 
     Args:
         directory: with `config.json`, `*.safetensors` (in parts with an index, or one), and
@@ -60,49 +66,67 @@ def load_pretrained(directory: str | os.PathLike[str]) -> tuple[Transformer, Voc
             are named), tensors are missing or left over, or shapes or vocabulary do not fit.
     """
     directory = pathlib.Path(directory)
-    found = read_json(directory / "config.json")
-    kind = found.get("model_type")
+    found = read_json(directory / CONFIG)
+    kind = str(found.get("model_type"))
     if kind not in LAYOUTS:
         raise NarError(
-            f"{directory / 'config.json'} describes a {kind!r} model: supported are "
-            f"{nearest(str(kind), LAYOUTS)}"
+            f"{directory / CONFIG} describes a {kind!r} model: supported are "
+            f"{nearest(kind, LAYOUTS)}"
         )
-    layout = LAYOUTS[kind]
     tensors = Tensors(directory)
-    config = layout.config(found, tensors.names)
-    vocabulary = read_vocabulary(directory, found)
-    if vocabulary.vocab_size > config.vocab_size:
-        raise NarError(
-            f"{directory} has a vocabulary of {vocabulary.vocab_size} pieces for "
-            f"{config.vocab_size} embeddings: they do not belong together"
-        )
+    with naming(directory):
+        found, rules = generation.with_generation(directory, found)
+        config = dataclasses.replace(LAYOUTS[kind].config(found, tensors.names), **rules)
+    vocabulary = read_vocabulary(directory, kind, config)
+    model = read_model(LAYOUTS[kind], config, tensors, directory)
+    files = [directory / CONFIG, directory / generation.FILE]
+    parts = hash_files(*filter(pathlib.Path.is_file, files)), vocabulary.fingerprint
+    weights = hashlib.sha256("".join([*parts, tensors.fingerprint]).encode()).hexdigest()
+    return Translator(model=model, tokenizer=vocabulary, weights=weights[:12])
+
+
+def read_model(
+    layout: Layout, config: TransformerConfig, tensors: Tensors, directory: pathlib.Path
+) -> Transformer:
+    """The model of a config, out of all tensors.
+
+    Raises:
+        NarError: tensors are missing or left over, or have other shapes.
+    """
     shape = jax.eval_shape(lambda: Transformer(config, key=jax.random.key(0)))
     wanted = {name: x.shape for name, x in named_arrays(shape).items()}
     arrays = {}
-    for name, value in layout.parameters(config, tensors.read):
-        if value.shape != wanted[name]:
-            raise NarError(
-                f"{directory}: {name} would be {list(value.shape)}, and config.json asks for "
-                f"{list(wanted[name])}"
-            )
-        arrays[name] = jnp.asarray(value, jnp.float32)
-    if left := [n for n in tensors.unread if not n.endswith(layout.surplus)]:
-        raise NarError(f"{directory} holds tensors that a {kind} model has not: {', '.join(left)}")
-    return with_arrays(shape, arrays), vocabulary
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        NarError: the file is missing, or no JSON object.
-    """
-    if not path.is_file():
-        raise NarError(f"{path} is missing: {path.parent} is no model's directory")
     try:
-        found = json.loads(path.read_text())
+        for name, value in layout.parameters(config, tensors.read):
+            if value.shape != wanted[name]:
+                raise NarError(
+                    f"{directory}: {name} would be {list(value.shape)}, made of "
+                    f"{_shapes(tensors)}, and config.json asks for {list(wanted[name])}"
+                )
+            arrays[name] = jnp.asarray(value)
+            tensors.shapes.clear()
+            del value  # before the next one is made
+    except NarError:
+        raise
     except ValueError as error:
-        raise NarError(f"{path} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise NarError(f"{path} is damaged: it holds no JSON object")
-    return found
+        raise NarError(f"{directory}: {_shapes(tensors)} do not fit together: {error}") from error
+    if left := [name for name in tensors.unread if not name.endswith(layout.surplus)]:
+        raise NarError(f"{directory} holds tensors that its model has not: {listed(left)}")
+    return with_arrays(shape, arrays)
+
+
+def _shapes(tensors: Tensors) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in tensors.shapes.items())
+
+
+@contextlib.contextmanager
+def naming(directory: pathlib.Path) -> Iterator[None]:
+    """Whatever is wrong with the fields of a directory's configs is an error that names it."""
+    try:
+        yield
+    except NarError as error:
+        raise NarError(f"{directory}: {error}") from error
+    except KeyError as error:
+        raise NarError(f"{directory / CONFIG} lacks the field {error}") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise NarError(f"{directory}: a field of its configs is damaged: {error}") from error

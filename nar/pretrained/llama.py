@@ -28,8 +28,6 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
     if found.get("mlp_bias"):
         raise NarError("mlp_bias=true: this is not supported")
     eos = found["eos_token_id"]
-    eos = eos[0] if isinstance(eos, list) else eos
-    pad = found.get("pad_token_id")
     # Within the window of a sliding attention, it is full attention.
     window = found.get("sliding_window") if found.get("use_sliding_window", True) else None
     positions = min(found["max_position_embeddings"], window or found["max_position_embeddings"])
@@ -55,8 +53,8 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         max_positions=positions,
         scale_embedding=False,
         embeddings="shared" if found.get("tie_word_embeddings", False) else "separate",
-        pad=eos if pad is None else pad,
-        bos=found.get("bos_token_id") or 0,
+        pad=found.get("pad_token_id", eos),
+        bos=found.get("bos_token_id", eos),
         eos=eos,
         **rope(found),
     )
@@ -68,9 +66,11 @@ def rope(found: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         NarError: positions are scaled in a way that is not supported.
     """
-    scaling = dict(found.get("rope_parameters") or found.get("rope_scaling") or {})
+    scaling = found.get("rope_parameters") or found.get("rope_scaling") or {}
     theta = scaling.get("rope_theta", found.get("rope_theta", 10_000.0))
     kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if (part := scaling.get("partial_rotary_factor", 1)) != 1:
+        raise NarError(f"partial_rotary_factor={part}: this is not supported")
     if kind == "default":
         return {"rope_theta": theta}
     if kind == "linear":
@@ -96,15 +96,15 @@ def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.
     for i in range(config.decoder_layers):
         theirs, ours = f"model.layers.{i}", f"decoder/layers/{i}"
         for end in ("weight", *(("bias",) if config.qkv_bias else ())):
-            query, key, value = (read(f"{theirs}.self_attn.{name}_proj.{end}") for name in "qkv")
-            yield f"{ours}/attention/qkv/{end}", fuse(config.groups, query, key, value)
+            qkv = (f"{theirs}.self_attn.{name}_proj.{end}" for name in "qkv")
+            yield f"{ours}/attention/qkv/{end}", fuse(config.groups, *map(read, qkv))
         for end in ("weight", *(("bias",) if config.out_bias else ())):
             yield f"{ours}/attention/out/{end}", read(f"{theirs}.self_attn.o_proj.{end}")
         if config.qk_norm:
             yield f"{ours}/attention/query_norm/scale", read(f"{theirs}.self_attn.q_norm.weight")
             yield f"{ours}/attention/key_norm/scale", read(f"{theirs}.self_attn.k_norm.weight")
         yield f"{ours}/attention_norm/scale", read(f"{theirs}.input_layernorm.weight")
-        gate, up = (read(f"{theirs}.mlp.{name}_proj.weight") for name in ("gate", "up"))
-        yield f"{ours}/feed_forward/up/weight", np.concatenate([gate, up])
+        ups = (f"{theirs}.mlp.{name}_proj.weight" for name in ("gate", "up"))
+        yield f"{ours}/feed_forward/up/weight", np.concatenate([*map(read, ups)])
         yield f"{ours}/feed_forward/down/weight", read(f"{theirs}.mlp.down_proj.weight")
         yield f"{ours}/feed_forward_norm/scale", read(f"{theirs}.post_attention_layernorm.weight")

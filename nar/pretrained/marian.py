@@ -72,21 +72,17 @@ def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.
         for i in range(depth):
             theirs, ours = f"model.{stack}.layers.{i}", f"{stack}/layers/{i}"
             for end in ("weight", "bias"):
-                query, key, value, out = (
-                    read(f"{theirs}.self_attn.{name}_proj.{end}") for name in ("q", "k", "v", "out")
-                )
-                yield f"{ours}/attention/qkv/{end}", fuse(config.groups, query, key, value)
-                yield f"{ours}/attention/out/{end}", out
+                qkv = (f"{theirs}.self_attn.{name}_proj.{end}" for name in "qkv")
+                yield f"{ours}/attention/qkv/{end}", fuse(config.groups, *map(read, qkv))
+                yield f"{ours}/attention/out/{end}", read(f"{theirs}.self_attn.out_proj.{end}")
                 yield f"{ours}/feed_forward/up/{end}", read(f"{theirs}.fc1.{end}")
                 yield f"{ours}/feed_forward/down/{end}", read(f"{theirs}.fc2.{end}")
                 if stack == "decoder":
-                    query, key, value, out = (
-                        read(f"{theirs}.encoder_attn.{name}_proj.{end}")
-                        for name in ("q", "k", "v", "out")
-                    )
-                    yield f"{ours}/cross/query/{end}", query
-                    yield f"{ours}/cross/kv/{end}", fuse(config.groups, key, value)
-                    yield f"{ours}/cross/out/{end}", out
+                    cross = f"{theirs}.encoder_attn"
+                    kv = (f"{cross}.{name}_proj.{end}" for name in "kv")
+                    yield f"{ours}/cross/query/{end}", read(f"{cross}.q_proj.{end}")
+                    yield f"{ours}/cross/kv/{end}", fuse(config.groups, *map(read, kv))
+                    yield f"{ours}/cross/out/{end}", read(f"{cross}.out_proj.{end}")
             norms = {
                 "attention_norm": "self_attn_layer_norm",
                 "feed_forward_norm": "final_layer_norm",

@@ -58,7 +58,7 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         scale_attention=False,
         scale_embedding=False,
         logits_scale=found["d_model"] ** -0.5 if scaled else 1.0,
-        embeddings="separate" if not scaled and "lm_head.weight" in names else "shared",
+        embeddings="inputs" if not scaled and "lm_head.weight" in names else "shared",
         pad=found.get("pad_token_id", 0),
         bos=found.get("decoder_start_token_id", found.get("pad_token_id", 0)),
         eos=found.get("eos_token_id", 1),
@@ -67,10 +67,9 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
 
 def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.ndarray]]:
     """Every parameter by name."""
-    shared = read("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    yield "embedding/table", shared
-    if config.embeddings == "separate":
-        yield "source_embedding/table", shared
+    tables = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    yield "embedding/table", read(*tables)
+    if config.embeddings == "inputs":
         yield "output/table", read("lm_head.weight")
     depths = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     for stack, depth in depths.items():
@@ -79,25 +78,22 @@ def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.
         yield f"{stack}/norm/scale", read(f"{stack}.final_layer_norm.weight")
         for i in range(depth):
             theirs, ours = f"{stack}.block.{i}.layer", f"{stack}/layers/{i}"
-            query, key, value, out = (
-                read(f"{theirs}.0.SelfAttention.{name}.weight") for name in "qkvo"
-            )
-            yield f"{ours}/attention/qkv/weight", fuse(config.groups, query, key, value)
-            yield f"{ours}/attention/out/weight", out
+            attention = f"{theirs}.0.SelfAttention"
+            qkv = (f"{attention}.{name}.weight" for name in "qkv")
+            yield f"{ours}/attention/qkv/weight", fuse(config.groups, *map(read, qkv))
+            yield f"{ours}/attention/out/weight", read(f"{attention}.o.weight")
             yield f"{ours}/attention_norm/scale", read(f"{theirs}.0.layer_norm.weight")
             last = 1
             if stack == "decoder":
                 last = 2
-                query, key, value, out = (
-                    read(f"{theirs}.1.EncDecAttention.{name}.weight") for name in "qkvo"
-                )
-                yield f"{ours}/cross/query/weight", query
-                yield f"{ours}/cross/kv/weight", fuse(config.groups, key, value)
-                yield f"{ours}/cross/out/weight", out
+                cross = f"{theirs}.1.EncDecAttention"
+                kv = (f"{cross}.{name}.weight" for name in "kv")
+                yield f"{ours}/cross/query/weight", read(f"{cross}.q.weight")
+                yield f"{ours}/cross/kv/weight", fuse(config.groups, *map(read, kv))
+                yield f"{ours}/cross/out/weight", read(f"{cross}.o.weight")
                 yield f"{ours}/cross_norm/scale", read(f"{theirs}.1.layer_norm.weight")
             dense = f"{theirs}.{last}.DenseReluDense"
-            ups = ("wi_0", "wi_1") if config.gated else ("wi",)
-            up = np.concatenate([read(f"{dense}.{name}.weight") for name in ups])
-            yield f"{ours}/feed_forward/up/weight", up
+            ups = (f"{dense}.{n}.weight" for n in (("wi_0", "wi_1") if config.gated else ("wi",)))
+            yield f"{ours}/feed_forward/up/weight", np.concatenate([*map(read, ups)])
             yield f"{ours}/feed_forward/down/weight", read(f"{dense}.wo.weight")
             yield f"{ours}/feed_forward_norm/scale", read(f"{theirs}.{last}.layer_norm.weight")

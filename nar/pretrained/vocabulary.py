@@ -1,50 +1,30 @@
 """The vocabularies that models come with: SentencePiece files, or a `tokenizer.json`."""
 
-import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from nar.core import NarError
 from nar.data.text import hash_files
+from nar.data.tokenizer import Vocabulary
+from nar.files import read_json
+from nar.model import TransformerConfig
 
 
-class Vocabulary(Protocol):
-    """Texts into token ids and back; `nar.data.tokenizer.Tokenizer` is another one.
-
-    Attributes:
-        vocab_size: the number of ids.
-        fingerprint: changes with the vocabulary.
-    """
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
-        """The ids of sources, or of prompts; at least one each."""
-        ...
-
-    def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
-        """The text of each row of ids up to its first EOS."""
-        ...
-
-    def pieces(self, row: Sequence[int]) -> list[str]:
-        """The piece of each id, to look at."""
-        ...
-
-
-def read_vocabulary(directory: pathlib.Path, config: Mapping[str, Any]) -> Vocabulary:
+def read_vocabulary(directory: pathlib.Path, kind: str, config: TransformerConfig) -> Vocabulary:
     """The vocabulary of a model's directory.
 
+    Args:
+        directory: of the model.
+        kind: its `model_type`.
+        config: its shape and special tokens.
+
     Raises:
-        NarError: there is none, or it is damaged.
+        NarError: there is none, it is damaged, or it has more pieces than the model embeddings.
     """
-    if config["model_type"] == "marian":
+    if kind == "marian":
         return MarianVocabulary(directory, config)
     if (directory / "tokenizer.json").is_file():
         return FastVocabulary(directory / "tokenizer.json", config)
@@ -57,21 +37,25 @@ def read_vocabulary(directory: pathlib.Path, config: Mapping[str, Any]) -> Vocab
     )
 
 
-def until(rows: Iterable[Iterable[int]], eos: Sequence[int]) -> list[list[int]]:
+def until(rows: Iterable[Iterable[int]], config: TransformerConfig) -> list[list[int]]:
     """Each row up to its first EOS, without negative ids."""
     if hasattr(rows, "__array__"):
         rows = np.asarray(rows)  # once, and not element by element, from a device
-    found = []
+    found, eos = [], {config.eos, *config.also_eos}
     for row in rows:
         ids = [int(token) for token in row]
-        ends = [ids.index(token) for token in eos if token in ids]
-        found.append([token for token in ids[: min(ends, default=len(ids))] if token >= 0])
+        end = next((i for i, token in enumerate(ids) if token in eos), len(ids))
+        found.append([token for token in ids[:end] if token >= 0])
     return found
 
 
-def _ends(config: Mapping[str, Any]) -> tuple[int, ...]:
-    eos = config["eos_token_id"]
-    return tuple(eos) if isinstance(eos, list) else (eos,)
+def _check_fits(path: pathlib.Path, pieces: int, embeddings: int) -> None:
+    """Tables are often larger than their vocabularies, for round numbers; never smaller."""
+    if pieces > embeddings:
+        raise NarError(
+            f"{path} has {pieces} pieces, and the model beside it {embeddings} embeddings: they do "
+            "not belong together"
+        )
 
 
 def _sentencepiece(path: pathlib.Path) -> Any:
@@ -88,22 +72,19 @@ def _sentencepiece(path: pathlib.Path) -> Any:
 class SentencePieceVocabulary:
     """A SentencePiece model whose ids are the model's own (T5, Llama 2)."""
 
-    def __init__(self, path: pathlib.Path, config: Mapping[str, Any]):
-        self._processor, self._eos = _sentencepiece(path), _ends(config)
-        self._bos, self.fingerprint = config.get("bos_token_id"), hash_files(path)
-        self.vocab_size = self._processor.vocab_size()
+    def __init__(self, path: pathlib.Path, config: TransformerConfig):
+        self._processor, self._config = _sentencepiece(path), config
+        self.vocab_size, self.fingerprint = self._processor.vocab_size(), hash_files(path)
+        _check_fits(path, self.vocab_size, config.vocab_size)
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
-        """The ids: EOS last, or of a prompt BOS first, where the model has one."""
-        rows = self._processor.encode(list(texts))
-        if not prompt:
-            return [[*row, self._eos[0]] for row in rows]
-        bos = self._eos[0] if self._bos is None else self._bos
-        return [[bos, *row] for row in rows]
+        """The ids: EOS last, or BOS first in a prompt."""
+        rows, bos, eos = self._processor.encode(list(texts)), self._config.bos, self._config.eos
+        return [[bos, *row] if prompt else [*row, eos] for row in rows]
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts; ids beyond the pieces are left out."""
-        rows = until(rows, self._eos)
+        rows = until(rows, self._config)
         return self._processor.decode([[t for t in row if t < self.vocab_size] for row in rows])
 
     def pieces(self, row: Sequence[int]) -> list[str]:
@@ -113,20 +94,25 @@ class SentencePieceVocabulary:
 
 
 class MarianVocabulary:
-    """Pieces of `source.spm` and `target.spm`, numbered by `vocab.json`."""
+    """Pieces of `source.spm` and `target.spm`, numbered by `vocab.json`.
 
-    def __init__(self, directory: pathlib.Path, config: Mapping[str, Any]):
+    Where source and target have tables of their own, `target_vocab.json` numbers the target's.
+    """
+
+    def __init__(self, directory: pathlib.Path, config: TransformerConfig):
         files = [directory / name for name in ("source.spm", "target.spm", "vocab.json")]
         self._source, self._target = map(_sentencepiece, files[:2])
-        try:
-            self._ids: dict[str, int] = json.loads(files[2].read_text())
-        except (OSError, ValueError) as error:
-            raise NarError(f"{files[2]} is missing or damaged: {error}") from error
-        if "<unk>" not in self._ids:
-            raise NarError(f"{files[2]} has no <unk>: pieces without a number need one")
-        self._pieces = {number: piece for piece, number in self._ids.items()}
-        self._eos, self._pad = _ends(config), config["pad_token_id"]
+        if (own := directory / "target_vocab.json").is_file():
+            files.append(own)
+        self._ids, written = _numbers(files[2]), _numbers(files[-1])
+        self._pieces = {number: piece for piece, number in written.items()}
+        _check_fits(
+            files[2], max(self._ids.values()) + 1, config.source_vocab_size or config.vocab_size
+        )
+        self._special = {config.pad, written.get("<unk>")}
+        self._config = config
         self.vocab_size, self.fingerprint = max(self._pieces) + 1, hash_files(*files)
+        _check_fits(files[-1], self.vocab_size, config.vocab_size)
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids of source texts, EOS last; a first word such as `>>de<<` is the language."""
@@ -136,26 +122,36 @@ class MarianVocabulary:
             marked = language.startswith(">>") and language.endswith("<<")
             pieces = self._source.encode(rest if marked else text, out_type=str)
             pieces = [language, *pieces] if marked else pieces
-            rows.append([*(self._ids.get(piece, unk) for piece in pieces), self._eos[0]])
+            rows.append([*(self._ids.get(piece, unk) for piece in pieces), self._config.eos])
         return rows
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special pieces."""
-        special = {self._pad, self._ids["<unk>"], *self._eos}
+        known = self._pieces.keys() - self._special
         return [
-            self._target.decode([self._pieces[t] for t in row if t not in special])
-            for row in until(rows, self._eos)
+            self._target.decode([self._pieces[t] for t in row if t in known])
+            for row in until(rows, self._config)
         ]
 
     def pieces(self, row: Sequence[int]) -> list[str]:
-        """The pieces."""
+        """The pieces; `<n>` beyond them."""
         return [self._pieces.get(int(t), f"<{t}>") for t in row]
+
+
+def _numbers(path: pathlib.Path) -> dict[str, int]:
+    """The number of each piece."""
+    numbers = read_json(path)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers.values()):
+        raise NarError(f"{path} is damaged: pieces have whole numbers, from 0")
+    if "<unk>" not in numbers:
+        raise NarError(f"{path} has no <unk>: pieces without a number need one")
+    return numbers
 
 
 class FastVocabulary:
     """A `tokenizer.json`, read by the library that made it; special tokens are as it says."""
 
-    def __init__(self, path: pathlib.Path, config: Mapping[str, Any]):
+    def __init__(self, path: pathlib.Path, config: TransformerConfig):
         import tokenizers
 
         try:
@@ -164,20 +160,20 @@ class FastVocabulary:
             raise NarError(f"{path} is damaged: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._eos, self._bos = _ends(config), config.get("bos_token_id")
-        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        self.fingerprint = hash_files(path)
+        self._config, self.fingerprint = config, hash_files(path)
+        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        _check_fits(path, self.vocab_size, config.vocab_size)
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids with the special tokens that belong to them; never none."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        empty = [self._eos[0] if self._bos is None else self._bos]
-        return [row or empty for row in rows]
+        return [row or [self._config.bos] for row in rows]
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special tokens."""
-        return self._tokenizer.decode_batch(until(rows, self._eos), skip_special_tokens=True)
+        rows = until(rows, self._config)
+        return self._tokenizer.decode_batch(rows, skip_special_tokens=True)
 
     def pieces(self, row: Sequence[int]) -> list[str]:
-        """The pieces."""
+        """The pieces; `<n>` beyond them."""
         return [self._tokenizer.id_to_token(int(t)) or f"<{t}>" for t in row]

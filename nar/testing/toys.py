@@ -114,6 +114,10 @@ class Scripted(struct.PyTreeNode):
         hidden, fresh = self.model.extend(tokens, context.inner, positions, mask, dropout=dropout)
         return self.prompt(hidden, context.script, positions - context.start[:, None]), fresh
 
+    def exit(self, layers):
+        """The model's, with the same script."""
+        return self.replace(model=self.model.exit(layers))
+
     def fill(self, canvas, context, valid, *, dropout=None):
         """The model's; place i of the canvas holds the script's token i."""
         hidden = self.model.fill(canvas, context.inner, valid, dropout=dropout)

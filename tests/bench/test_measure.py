@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import nar
-from nar.bench.measure import Contender, Work, first_difference, largest_gap
+from nar.bench import step_cost as costing
+from nar.bench.measure import Contender, Work, first_difference, largest_gap, work_by_row
 from nar.bench.protocol import ABOUT, Protocol, System, bench
 from nar.bench.step_cost import StepCost, step_cost, up_to
 from nar.core import NarError
@@ -254,7 +255,7 @@ CURVE = StepCost(
 
 def test_costs_are_linear_between_measurements():
     assert CURVE.at(3) == pytest.approx(1.75)
-    assert CURVE.predict(10, 2) == pytest.approx(3 + 15)
+    assert CURVE.predict(10, 20) == pytest.approx(3 + 15)
     with pytest.raises(NarError, match="measured were 1 to 4"):
         CURVE.at(5)
 
@@ -262,3 +263,41 @@ def test_costs_are_linear_between_measurements():
 def test_a_curve_begins_at_one_position():
     with pytest.raises(NarError, match="ascend from 1"):
         step_cost(random_model(), nar.Source.of([[5]]), max_length=8, positions=(2, 4))
+
+
+def test_the_work_of_who_drafts_is_part_of_a_prediction(monkeypatch):
+    target, draft = random_model(), random_model(seed=1, decoder_layers=1)
+    curves = []
+
+    def cost(model, **options):
+        """Dearer by as much as the model has layers."""
+        curves.append(model.config.decoder_layers)
+        depth = model.config.decoder_layers
+        return dataclasses.replace(CURVE, ms=tuple(depth * ms for ms in CURVE.ms))
+
+    monkeypatch.setattr(costing, "step_cost", cost)
+    costs = costing.StepCosts(nar.Bundle.of(target=target, draft=draft))
+    work = {"target": (4.0, 12.0), "draft": (12.0, 12.0)}
+    verified, drafted = 3 + 4 * 2 * 1.75, 12 * 1.0
+    with_own_encoder = costs.predict(nar.SpeculativeDecoding(guesses=3), work)
+    assert with_own_encoder == pytest.approx(verified + 3 + drafted)
+    assert costs.predict(nar.SelfSpeculative(guesses=3), work) == pytest.approx(verified + drafted)
+    assert costs.predict(nar.PromptLookup(), work) == pytest.approx(verified)
+    costs.predict(nar.SelfSpeculative(guesses=2), work)
+    assert curves == [2, 1, 1]  # each is measured once
+
+
+def test_the_work_of_a_row_is_what_it_needed():
+    model = random_model()
+    source = nar.Source.of([[5, 6, 7], [8]])
+    decoder = nar.SelfSpeculative(max_length=8, guesses=2)
+    together = work_by_row(nar.decode(decoder, model, source))
+    for row in range(2):
+        alone = nar.decode(
+            decoder, model, jax.tree.map(lambda x, row=row: x[row : row + 1], source)
+        )
+        stats = alone.stats
+        for name, (calls, positions) in together[row].items():
+            assert calls == int(stats.calls[name])
+            assert positions == int(stats.positions[name][0])
+    assert together[0].keys() == {"target", "draft"}

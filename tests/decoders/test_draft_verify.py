@@ -318,7 +318,7 @@ def test_a_draft_model_that_lacks_or_outgrows(model, source):
     with pytest.raises(nar.IncompatibleModel, match="'draft' model too"):
         nar.decode(decoder, model, source)
     short = random_model(max_positions=8)
-    with pytest.raises(nar.NarError, match="the model has 8 positions"):
+    with pytest.raises(nar.NarError, match="the draft model has 8 positions"):
         nar.decode(decoder, Bundle.of(target=model, draft=short), source)
 
 

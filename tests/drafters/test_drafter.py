@@ -46,3 +46,27 @@ def test_the_last_accepted_node():
     )
     x = jnp.arange(9).reshape(3, 3)
     np.testing.assert_array_equal(outcome.last(x), [2, 3, 6])
+
+
+def test_a_tree_a_row():
+    """Made of who descends from whom, with every path from the root as a candidate."""
+    trees = [Layout.tree([-1, 0, 0, 1, 1]), Layout.tree([-1, 0, 1, 2, 2])]
+    layout = Layout.of(jnp.stack([jnp.asarray(tree.mask) for tree in trees]), 3)
+    np.testing.assert_array_equal(layout.offsets, [[0, 1, 1, 2, 2], [0, 1, 2, 3, 3]])
+    paths = [[0, -1, -1, -1], [0, 1, -1, -1], [0, 2, -1, -1], [0, 1, 3, -1], [0, 1, 4, -1]]
+    np.testing.assert_array_equal(layout.paths[0], paths)
+    np.testing.assert_array_equal(layout.paths[1][4], [0, 1, 2, 4])
+    np.testing.assert_array_equal(layout.parents, [[-1, 0, 0, 1, 1], [-1, 0, 1, 2, 2]])
+    assert layout.candidates.tolist() == [1, 2, 3, 4]
+
+
+def test_parents_and_candidates_are_those_on_paths():
+    layout = Layout(
+        offsets=np.array([0, 1, 2, 1, 2]),
+        mask=np.eye(5, dtype=bool),
+        paths=np.array([[0, 3, 4], [0, 3, -1]]),
+    )
+    assert layout.parents.tolist() == [-1, -1, -1, 0, 3]
+    assert layout.candidates.tolist() == [3, 4]
+    assert Layout.chain(0).parents.tolist() == [-1]
+    assert Layout.chain(0).candidates.tolist() == []

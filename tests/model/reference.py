@@ -224,7 +224,7 @@ class Reference:
         memory = self.encode(source) if c.encoder_layers else None
         x = self.embed(tokens, range(len(tokens)), m.embedding)
         x = self.stack(m.decoder, x, range(len(tokens)), sees, memory, bidirectional=False)
-        table = m.output if c.embeddings == "separate" else m.embedding
+        table = m.output if c.embeddings in ("inputs", "separate") else m.embedding
         y = x * c.logits_scale @ array(table.table).T
         return y if m.logits_bias is None else y + array(m.logits_bias)
 

@@ -9,7 +9,7 @@ from nar import NarError, TransformerConfig
 
 
 def test_a_config_is_data():
-    config = TransformerConfig(vocab_size=50, kv_heads=2, positions="rotary", dtype="bfloat16")
+    config = TransformerConfig(vocab_size=50, kv_heads=2, dtype="bfloat16", banned=(4, 5))
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
     assert TransformerConfig(**stored) == config
     assert hash(TransformerConfig(**stored)) == hash(config)
@@ -59,11 +59,14 @@ def test_widths_groups_and_the_last_norm_follow_from_the_others():
         ({"dropout": -0.1}, ["dropout=-0.1", "[0, 1)"]),
         ({"dropout": float("nan")}, ["dropout=nan", "[0, 1)"]),
         ({"source_vocab_size": 9}, ["source_vocab_size", "tied", "separate", "shared"]),
+        ({"source_vocab_size": 9, "embeddings": "inputs"}, ["source_vocab_size", "inputs"]),
         ({"source_vocab_size": 0, "embeddings": "tied"}, ["source_vocab_size=0", "at least 1"]),
         ({"eos": 50}, ["eos=50", "0..49"]),
         ({"pad": -1}, ["pad=-1", "0..49"]),
         ({"bos": 99}, ["bos=99", "0..49"]),
         ({"mask": 50}, ["mask=50", "0..49"]),
+        ({"also_eos": (3, 50)}, ["also_eos=50", "0..49"]),
+        ({"banned": [-1]}, ["banned=-1", "0..49"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

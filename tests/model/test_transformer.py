@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from nar import Model, Source, Transformer, TransformerConfig
+from nar.ops import NEG
 from tests.model.reference import (
     KINDS,
     LLAMA,
@@ -41,6 +42,7 @@ SETTINGS = {
     "one key-value head": {"kv_heads": 1, "head_dim": 5, "scale_embedding": False},
     "tied": {"embeddings": "tied", "source_vocab_size": 7, "positions": "learned"},
     "separate": {"embeddings": "separate", "source_vocab_size": 17, "logits_bias": True},
+    "inputs": {"embeddings": "inputs", "positions": "learned"},
     "4-1": {"encoder_layers": 4, "positions": "relative", "d_model": 8, "norm_position": "post"},
     "1-3": {"decoder_layers": 3, "positions": "rotary", "qk_norm": True, "kv_heads": 2},
     "marian": MARIAN,
@@ -180,6 +182,7 @@ def test_a_model_is_a_pytree_of_float32_parameters_with_named_axes():
         ({"embeddings": "shared"}, [11]),
         ({"embeddings": "tied", "source_vocab_size": 7}, [7, 11]),
         ({"embeddings": "tied"}, [11, 11]),
+        ({"embeddings": "inputs"}, [11, 11]),
         ({"embeddings": "separate", "source_vocab_size": 7}, [7, 11, 11]),
         ({"embeddings": "separate", "encoder_layers": 0}, [11, 11]),
         ({"embeddings": "tied", "encoder_layers": 0}, [11]),
@@ -195,6 +198,19 @@ def test_a_tied_table_is_stored_once(settings, tables):
     count = sum(x.size for x in jax.tree.leaves(model))
     bare = jax.tree.leaves((model.encoder, model.decoder, model.logits_bias))
     assert count == sum(tables) * width + sum(x.size for x in bare)
+
+
+def test_ends_and_banned_tokens():
+    """The plain model's logits, but what is banned is impossible, and all ends are one."""
+    settings = {"eos": 3, "also_eos": (7, 5), "banned": (4, 7)}
+    plain, ruled = build(), build(**settings)
+    target = jnp.asarray([[5, 9, 4], [10, 7, 3], [3, 3, 3]])
+    expected = np.array(forced(plain, Source.of(SOURCES), target))
+    expected[..., [4, 7]] = NEG
+    expected[..., 3] = np.maximum(expected[..., 3], expected[..., 5])
+    expected[..., 5] = NEG
+    np.testing.assert_allclose(forced(ruled, Source.of(SOURCES), target), expected, rtol=1e-6)
+    assert build(banned=[4]).config == build(banned=(4,)).config
 
 
 def test_two_models_of_one_shape_are_one_program():

@@ -1,0 +1,153 @@
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+import nar
+from nar.bench import step_cost as costing
+from nar.bench import tune as tuning
+from nar.bench.measure import Latency
+from nar.bench.step_cost import StepCost
+from nar.bench.tune import tune
+from nar.bench.tune_page import answer, page, table, write_tuned
+from nar.bench.tuned import Tuned, described
+from nar.core import NarError
+from nar.data.tokenizer import Tokenizer
+from nar.testing import random_model
+from nar.translator import Translator
+
+TEXTS = ["a b c", "", "d a", "b", "c c a b"]
+SPACE = {"jacobi": {"block": (3, 2, 200)}, "prompt-lookup": {"guesses": (2, 3), "ngram": (1,)}}
+POSITIONS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def curve(slope):
+    """A device on which every further position costs `slope` of the first one's time."""
+    ms = tuple(1 + slope * (n - 1) for n in POSITIONS)
+    return StepCost(
+        positions=POSITIONS, ms=ms, over_one=ms, over_one_spread=tuple((m, m) for m in ms),
+        over_floor=(), floor_ms=None, begin_ms=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def translator():
+    tokenizer = Tokenizer.train(["a b c d"], vocab_size=16, pieces="words")
+    model = random_model(vocab_size=tokenizer.vocab_size)
+    return Translator(model=model, tokenizer=tokenizer, weights="abc")
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """`device(slope)`: from then on, calls cost what that curve says, on a clock without noise."""
+
+    def pretend(slope):
+        cost = curve(slope)
+        real = tuning.latency
+
+        def latency(contenders, sample, programs, **options):
+            found = real(contenders, sample, programs, **options)
+            return {
+                c: Latency([cost.predict(*one["target"]) for one in f.work], f.work)
+                for c, f in found.items()
+            }
+
+        monkeypatch.setattr(costing, "step_cost", lambda *_, **__: cost)
+        monkeypatch.setattr(tuning, "latency", latency)
+
+    return pretend
+
+
+def run(translator, **options):
+    settings = {"max_length": 10, "finalists": 1, "repeats": 1, "space": SPACE, **options}
+    return tune(translator, TEXTS, name="tiny", **settings)
+
+
+def test_where_positions_are_free_the_fewest_calls_win(translator, device):
+    device(0.0)
+    tuned = run(translator)
+    assert {trial.decoder for trial in tuned.trials} == {
+        "jacobi:block=3", "jacobi:block=2", "prompt-lookup:guesses=2,ngram=1",
+        "prompt-lookup:guesses=3,ngram=1",
+    }  # fmt: skip
+    sources = nar.Source.of(translator.encode([text for text in TEXTS if text]))
+    for trial in tuned.trials:
+        output = nar.decode(nar.make(trial.decoder, max_length=10), translator.model, sources)
+        greedy = nar.decode(nar.Greedy(max_length=10), translator.model, sources)
+        assert trial.calls == output.stats.live.mean()
+        assert trial.exact_match == 1
+        assert trial.tokens_per_call == pytest.approx(output.length.sum() / output.stats.live.sum())
+        ratio = float(greedy.stats.live.mean() / output.stats.live.mean())
+        assert trial.predicted == pytest.approx(ratio)
+    best = min(tuned.measured, key=lambda trial: trial.calls)
+    assert best.s1_speedup == pytest.approx(best.predicted)
+    assert len(tuned.measured) == 2  # the best of every family, whatever `finalists` says
+    assert tuned.best == best
+    assert tuned.decoder == (best.decoder if best.s1_speedup_ci[0] > 1 else "greedy")
+    assert answer(tuned)[0].startswith("Yes" if tuned.decoder != "greedy" else "No")
+
+
+def test_where_positions_cost_greedy_wins(translator, device):
+    device(1.0)
+    tuned = run(translator)
+    assert tuned.decoder == "greedy"
+    assert tuned.best.s1_speedup < 1
+    first, why, _ = answer(tuned)
+    assert first.startswith(
+        f"No: use greedy. The best parallel decoder, {tuned.best.decoder}, is 0."
+    )
+    price = float(re.search(r"cost (\S+) times", why)[1])
+    assert price == pytest.approx(tuned.best.positions_per_call, rel=0.01)
+    assert f"more than {price:.2f} tokens a call" in why
+
+
+def test_on_a_real_clock(translator):
+    tuned = run(translator, space={"jacobi": {"block": (2,)}})
+    assert tuned.greedy_ms > 0
+    assert tuned.trials == tuned.measured == [tuned.best]
+    assert tuned.step_cost["positions"][-1] == 128
+
+
+def test_files(translator, device, tmp_path):
+    device(0.0)
+    tuned = run(translator)
+    path, html = write_tuned(tuned, tmp_path / "new")
+    back = Tuned.load(path)
+    assert [trial.decoder for trial in back.trials] == [trial.decoder for trial in tuned.trials]
+    assert back.decoder == tuned.decoder
+    assert np.isclose(back.best.predicted, tuned.best.predicted, rtol=1e-4)
+    text = html.read_text()
+    assert "<svg" in text
+    assert "$" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
+    assert all(trial.decoder in text for trial in tuned.trials)
+    assert len(table(tuned).lines) == len(tuned.trials)
+    assert page(back).startswith("<!doctype html>")
+
+
+def test_decoders_are_made_from_the_file(translator, device, tmp_path):
+    device(0.0)
+    tuned = dataclasses.replace(run(translator), decoder="jacobi:block=3")
+    path, _ = write_tuned(tuned, tmp_path)
+    assert translator.make_decoder(str(path), 10) == nar.Jacobi(block=3, max_length=10)
+    assert described("greedy", "abc") == "greedy"
+    with pytest.raises(NarError, match=r"tuned for tiny \(weights abc\): these weights are other"):
+        described(str(path), "other")
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "machine": {**found["machine"], "device": "an abacus"}}))
+    with pytest.warns(UserWarning, match="tuned on an abacus"):
+        described(str(path), "abc")
+
+
+def test_bad_input(translator, tmp_path):
+    with pytest.raises(NarError, match="there are no texts"):
+        tune(translator, ["", " "])
+    with pytest.raises(NarError, match="sentences=0"):
+        tune(translator, TEXTS, sentences=0)
+    with pytest.raises(NarError, match="is missing: `nar tune` writes"):
+        described(str(tmp_path / "tuned.json"), "abc")
+    for text in ("{", "[]", '{"version": 1}', '{"version": 9}'):
+        (tmp_path / "tuned.json").write_text(text)
+        with pytest.raises(NarError, match="not what `nar tune` writes|of version 9"):
+            described(str(tmp_path / "tuned.json"), "abc")

@@ -1,0 +1,145 @@
+"""Tiny models of every supported layout, in directories as transformers writes them.
+
+A golden file holds a model's configs, the names and shapes of its tensors, and what transformers
+makes of it. The tensors' values follow from their names, so the files stay small.
+"""
+
+import functools
+import json
+import pathlib
+import zlib
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from nar import TransformerConfig
+from nar.data.tokenizer import Tokenizer
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+MOST, BEAMS, WIDTH = 24, 4, 8
+TARGETS = [[14, 15, 16, 17, 18], [20, 21, 22, 23, 24]]
+
+MARIAN = {
+    "vocab_size": 40, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24, "max_position_embeddings": 32, "scale_embedding": True,
+    "pad_token_id": 39, "decoder_start_token_id": 39, "eos_token_id": 0, "forced_eos_token_id": 0,
+}  # fmt: skip
+T5 = {
+    "vocab_size": 40, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 3,
+    "num_decoder_layers": 2, "num_heads": 4, "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12, "decoder_start_token_id": 0,
+}  # fmt: skip
+LLAMA = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16, "rope_theta": 10000.0,
+}  # fmt: skip
+CASES = {
+    "marian": ("Marian", {**MARIAN, "activation_function": "swish"}),
+    "marian_separate": (
+        "Marian",
+        {**MARIAN, "activation_function": "relu", "vocab_size": 44, "decoder_vocab_size": 40,
+         "share_encoder_decoder_embeddings": False},
+    ),
+    "t5": ("T5", {**T5, "feed_forward_proj": "relu"}),
+    "t5_gated": ("T5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "llama": ("Llama", LLAMA),
+    "llama_linear": (
+        "Llama", {**LLAMA, "tie_word_embeddings": True, "rope_parameters": LINEAR}
+    ),
+    "llama3": ("Llama", {**LLAMA, "rope_parameters": LLAMA3}),
+    "mistral": ("Mistral", {**LLAMA, "sliding_window": 64}),
+    "qwen2": ("Qwen2", {**LLAMA, "tie_word_embeddings": True}),
+    "qwen3": ("Qwen3", {**LLAMA, "head_dim": 6}),
+}  # fmt: skip
+"""By name: transformers' class, and the fields of its config."""
+
+RULES = {
+    "marian": {"bad_words_ids": [[39], [25], [0]], "renormalize_logits": True},
+    "llama3": {"eos_token_id": [2, 7, 11, 13], "suppress_tokens": [5, 13]},
+    "qwen2": {"eos_token_id": [2, 9]},
+}
+"""What some models' `generation_config.json` says beside the special tokens."""
+
+SEEDS = {"marian": 23, "marian_separate": 1, "qwen2": 2}
+"""Of the weights; with these, a good part of the outputs ends."""
+
+
+def weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Random numbers, around 1 for the scales of norms, larger for the first tokens: ends."""
+    random = np.random.default_rng(zlib.crc32(name.encode()) + seed)
+    values = random.normal(size=shape)
+    if "norm" in name and name.endswith("weight"):
+        return (1 + 0.2 * values).astype(np.float32)
+    if any(table in name for table in ("shared", "embed_tokens", "lm_head")):
+        values[:3] *= 1.5
+    scale = 0.2 if len(shape) == 1 else 2 * shape[-1] ** -0.5
+    return (scale * values).astype(np.float32)
+
+
+def free(config: TransformerConfig) -> np.ndarray:
+    """`[vocab]`: tokens whose logits no rule of `generate` touches."""
+    ruled = config.banned + ((config.eos, *config.also_eos) if config.also_eos else ())
+    return np.isin(np.arange(config.vocab_size), ruled, invert=True)
+
+
+def rows(count: int) -> list[list[int]]:
+    """Sources of 1 to `WIDTH` tokens."""
+    random = np.random.default_rng(0)
+    return [random.integers(3, 38, random.integers(1, WIDTH + 1)).tolist() for _ in range(count)]
+
+
+@functools.cache
+def sentencepiece() -> bytes:
+    """A vocabulary of at most 38 pieces."""
+    texts = ["the dog sleeps", "ein Hund schläft", "a b c d e f g h i j k l m n o p"]
+    return Tokenizer.train(texts, vocab_size=38).model
+
+
+def read(name: str) -> dict[str, np.ndarray]:
+    """A golden file."""
+    with np.load(GOLDEN / f"{name}.npz") as golden:
+        return dict(golden)
+
+
+def write(directory: pathlib.Path, name: str, parts: int = 1) -> dict[str, np.ndarray]:
+    """Writes a model's directory; returns its golden file."""
+    golden = read(name)
+    config, generation, shapes = (
+        json.loads(str(golden[key])) for key in ("config", "generation", "tensors")
+    )
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "generation_config.json").write_text(json.dumps(generation))
+    write_vocabulary(directory, config["model_type"])
+    tensors = {n: weight(n, tuple(shape), SEEDS.get(name, 3)) for n, shape in shapes.items()}
+    if parts == 1:
+        save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+        return golden
+    names, index = sorted(tensors), {}
+    for part in range(parts):
+        file = f"model-{part + 1:05}-of-{parts:05}.safetensors"
+        save_file({n: tensors[n] for n in names[part::parts]}, directory / file, {"format": "pt"})
+        index |= dict.fromkeys(names[part::parts], file)
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return golden
+
+
+def write_vocabulary(directory: pathlib.Path, kind: str) -> None:
+    """Writes the files of a vocabulary, as each layout has them."""
+    if kind != "marian":
+        (directory / "spiece.model").write_bytes(sentencepiece())
+        return
+    for name in ("source.spm", "target.spm"):
+        (directory / name).write_bytes(sentencepiece())
+    tokenizer = Tokenizer(sentencepiece())
+    pieces = tokenizer.pieces(range(7, tokenizer.vocab_size))
+    numbers = ["</s>", "<unk>", ">>de<<", *pieces]
+    vocabulary = {piece: number for number, piece in enumerate(numbers)} | {"<pad>": 39}
+    (directory / "vocab.json").write_text(json.dumps(vocabulary))
