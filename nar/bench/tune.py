@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nar.bench.acceptance import acceptance_rates
 from nar.bench.measure import (
     Contender,
     Programs,
@@ -25,14 +26,20 @@ from nar.bench.protocol import BASELINE, architecture, ratio_interval, typical
 from nar.bench.report import machine
 from nar.bench.step_cost import StepCosts, up_to
 from nar.bench.tuned import Trial, Tuned
-from nar.core import TARGET, NarError, at_least
+from nar.core import TARGET, Decoder, NarError, Source, at_least
 from nar.data.batching import evaluation_batches
-from nar.decoders import make
+from nar.decoders import DECODERS, make
+from nar.decoders.speculative_decoding import SpeculativeDecoding
+from nar.drafters.trees import best_tree, write_tree
 from nar.drivers import decode
 from nar.translator import Translator
 
 WIDEST = 128
 """Positions of a call up to which the curve is measured; a decoder that scores more is left out."""
+
+WIDE = {"guesses": 3, "branches": "4-2-1"}
+TREES = (3, 5, 8)
+"""Drafts of a model: the tree on which acceptances are measured, and the sizes grown from them."""
 
 Space = Mapping[str, Mapping[str, Sequence[Any]]]
 
@@ -42,7 +49,7 @@ SPACE: Space = {
     "prompt-lookup": {"guesses": (5, 2, 3, 7, 10), "ngram": (3, 1, 2)},
     "corpus-lookup": {"guesses": (5, 3, 8), "candidates": (1, 2, 4)},
     "self-speculative": {"layers": (1, 2, 3), "guesses": (2, 1, 3, 4)},
-    "speculative": {"guesses": (3, 1, 2, 4, 6), "branches": (1, "2-1", "3-2-1")},
+    "speculative": {"guesses": (3, 1, 2, 4, 6)},
 }
 """What is searched: options of decoders and their values; the search begins with the first ones.
 
@@ -143,11 +150,14 @@ class _Trials:
             decoder=decoder, model=self._translator.model, sources=self.sources, baseline=baseline
         )
 
+    def _batch(self, decoder: Decoder) -> tuple[np.ndarray, Source]:
+        room = self._translator.room(decoder)
+        return next(evaluation_batches(self.sources, len(self.sources), max_length=room))
+
     def _count(self, description: str) -> tuple[list[np.ndarray], dict[str, tuple[float, float]]]:
         """The outputs of the sample; calls and positions of a text by role, means."""
         decoder = make(description, max_length=self._max_length)
-        room = self._translator.room(decoder)
-        rows, source = next(evaluation_batches(self.sources, len(self.sources), max_length=room))
+        rows, source = self._batch(decoder)
         output = decode(decoder, self._translator.model, source)
         back = np.argsort(rows)
         tokens, length = np.asarray(output.tokens)[back], np.asarray(output.length)[back]
@@ -162,10 +172,23 @@ class _Trials:
             for name, values in options.items():
                 tried = [{**best, name: value} for value in values]
                 best = max(tried, key=lambda options: self.predict(family, options))
+        if self.predict(family, best) and issubclass(DECODERS[family], SpeculativeDecoding):
+            self.grow(family, best)
+
+    def grow(self, family: str, options: Mapping[str, Any]) -> None:
+        """Tries the trees that are best for the acceptances measured on a wide one."""
+        wide = make(describe(family, {**options, **WIDE}), max_length=self._max_length)
+        assert isinstance(wide, SpeculativeDecoding)
+        _, source = self._batch(wide)
+        rates = acceptance_rates(wide, self._translator.model, [source])
+        for nodes in TREES:
+            branches = write_tree(best_tree(rates, nodes))
+            tree = {"guesses": branches.count("-") + 1, "branches": branches}
+            self.predict(family, {**options, **tree})
 
     def predict(self, family: str, options: Mapping[str, Any]) -> float:
         """The predicted speed-up; 0 of what does not fit the lengths, the model or the curve."""
-        description = f"{family}:{','.join(f'{k}={v}' for k, v in options.items())}"
+        description = describe(family, options)
         if description not in self.found:
             try:
                 outputs, work = self._count(description)
@@ -185,6 +208,11 @@ class _Trials:
             )
             self._progress("decoders tried", len(self.found), len(self.found) + 1)
         return self.found[description].predicted
+
+
+def describe(family: str, options: Mapping[str, Any]) -> str:
+    """A decoder as `nar.make` reads it."""
+    return f"{family}:{','.join(f'{name}={value}' for name, value in options.items())}"
 
 
 def _confirm(

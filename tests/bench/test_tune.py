@@ -89,6 +89,23 @@ def test_where_positions_are_free_the_fewest_calls_win(translator, device):
     assert answer(tuned)[0].startswith("Yes" if tuned.decoder != "greedy" else "No")
 
 
+def test_trees_are_grown_from_measured_acceptances(translator, device):
+    device(0.0)
+    tuned = run(translator, space={"self-speculative": {"layers": (1,), "guesses": (2,)}})
+    trees = [t.decoder for t in tuned.trials if "branches" in t.decoder]
+    assert len(trees) >= 2
+    made = [nar.make(decoder, max_length=10).drafter.parents for decoder in trees]
+    assert {len(parents) - 1 for parents in made} <= set(tuning.TREES)
+    assert all(trial.exact_match == 1 for trial in tuned.trials)
+
+
+def test_what_a_model_lacks_is_not_tried(translator, device):
+    device(0.0)
+    space = {**SPACE, "speculative": {"guesses": (2,)}, "corpus-lookup": {"guesses": (2,)}}
+    families = {trial.decoder.partition(":")[0] for trial in run(translator, space=space).trials}
+    assert families == set(SPACE)
+
+
 def test_where_positions_cost_greedy_wins(translator, device):
     device(1.0)
     tuned = run(translator)
