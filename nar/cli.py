@@ -79,7 +79,8 @@ def translate(
                 print(LINE_BREAK.sub(" ", piece), end="", flush=True)
             print(flush=True)
         return
-    settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed, "stop": stop}
+    settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed}
+    settings |= {"stop": list(stop)} if stop else {}
     try:
         with contextlib.ExitStack() as stack:
             journal = stack.enter_context(Journal(resume, settings)) if resume else None

@@ -31,7 +31,7 @@ class Shouting:
     def cut(self, source, room):
         return source[:room]
 
-    def outputs(self, sources, decoder, *, batch_size, key, numbers):
+    def outputs(self, sources, decoder, *, batch_size, key, numbers, stop):
         order = np.argsort([-len(source) for source in sources], kind="stable").tolist()
         for i in range(0, len(order), batch_size):
             places = order[i : i + batch_size]

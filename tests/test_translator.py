@@ -43,9 +43,13 @@ def alone(translator, text, decoder, key):
     """The translation of one text in a batch of its own."""
     pieces = translator.tokenizer.pieces(range(translator.tokenizer.vocab_size))
     ids = [pieces.index(f"▁{word}") for word in text.split()]
-    source = Source.of([[*ids, 3] if translator.model.spec.encoder else [2, *ids]], width=13)
-    output = nar.decode(decoder, translator.model, source, key=key[None])
-    return translator.tokenizer.decode(output.tokens[:, : int(output.length[0])])[0]
+    row = [*ids, 3] if translator.model.spec.encoder else [2, *ids]
+    output = nar.decode(decoder, translator.model, Source.of([row], width=13), key=key[None])
+    written = output.tokens[:, : int(output.length[0])]
+    if translator.model.spec.encoder:
+        return translator.tokenizer.decode(written)[0]
+    whole = translator.tokenizer.decode([[*row, *written[0].tolist()]])[0]
+    return whole.removeprefix(text)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +225,7 @@ def test_loaded(translator, tmp_path):
 def test_directories_that_hold_no_model(translator, tmp_path):
     with pytest.raises(NarError, match=re.escape(f"{tmp_path / 'none'} is no directory")):
         load(tmp_path / "none")
-    with pytest.raises(NarError, match=r"config\.json is missing"):
+    with pytest.raises(NarError, match="holds no saved model: there is no config.json"):
         load(tmp_path)
     save_model(tmp_path, translator.model)
     with pytest.raises(NarError, match=re.escape("tokenizer.model is missing")):

@@ -138,8 +138,9 @@ class Sampling(Rule):
             p = jnp.where(accept[:, None], probs[:, node], p)
             return (p, jnp.where(accept, node, at)), None
 
-        state = probs[:, 0], jnp.zeros_like(draft.tokens[:, 0])
-        (p, at), _ = jax.lax.scan(judge, state, draft.layout.candidates)
+        p, at = probs[:, 0], jnp.zeros_like(draft.tokens[:, 0])
+        if draft.layout.candidates.size:  # without jit, a scan of nothing is an error
+            (p, at), _ = jax.lax.scan(judge, (p, at), draft.layout.candidates)
         own = jax.vmap(jax.random.categorical)(fold(key, 0), jnp.log(p))
 
         paths, said = candidates(draft)

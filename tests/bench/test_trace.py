@@ -157,6 +157,16 @@ OPTIONS = {"jacobi": "block=4", "beam": "beams=3"}
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_ends_in_its_output(translator, name):
     decoder = nar.make(f"{name}:{OPTIONS.get(name, '')}", max_length=LONGEST)
+    bundle = nar.Bundle.of(
+        target=translator.model,
+        draft=random_model(
+            encoder=translator.model.spec.encoder,
+            seed=1,
+            vocab_size=translator.tokenizer.vocab_size,
+        ),
+        corpus=nar.SuffixArray.of([[5, 6, 7, 8]]),
+    )
+    translator = dataclasses.replace(translator, model=bundle)
     graph = trace_text(translator, decoder, TEXT)
     (row,) = translator.encode([TEXT])
     output = nar.decode(decoder, translator.model, Source.of([row]))

@@ -132,6 +132,23 @@ class Reference:
                 row += array(self.model.learned.table)[position]
         return x
 
+    def speed(self, place):
+        """Radians a position; short waves keep theirs where scaling is Llama 3's."""
+        c = self.c
+        speed = c.rope_theta**-place
+        wave = 2 * math.pi / speed
+        longest, shortest = (
+            c.rope_original_positions / x for x in (c.rope_low_factor, c.rope_high_factor)
+        )
+        if c.rope_scaling == "none" or (c.rope_scaling == "llama3" and wave < shortest):
+            return speed
+        if c.rope_scaling == "linear" or wave > longest:
+            return speed / c.rope_factor
+        part = (c.rope_original_positions / wave - c.rope_low_factor) / (
+            c.rope_high_factor - c.rope_low_factor
+        )
+        return speed * (part + (1 - part) / c.rope_factor)
+
     def head(self, norm, x, position):
         """A query or key of one head: normed, rotated as complex numbers."""
         if self.c.qk_norm:
@@ -139,8 +156,7 @@ class Reference:
         if self.c.positions == "rotary":
             half = len(x) // 2
             turned = [
-                complex(x[i], x[i + half])
-                * cmath.exp(1j * position * self.c.rope_theta ** (-2 * i / len(x)))
+                complex(x[i], x[i + half]) * cmath.exp(1j * position * self.speed(i / half))
                 for i in range(half)
             ]
             x = np.array([z.real for z in turned] + [z.imag for z in turned])

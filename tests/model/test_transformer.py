@@ -48,6 +48,13 @@ SETTINGS = {
     "marian": MARIAN,
     "t5": T5,
     "llama": LLAMA,
+    "linear": {**LLAMA, "rope_scaling": "linear", "rope_factor": 4.0},
+    "llama3": {
+        **LLAMA,
+        "rope_scaling": "llama3",
+        "rope_factor": 8.0,
+        "rope_original_positions": 16,
+    },
     "qwen3": {**LLAMA, "qk_norm": True, "embeddings": "shared", "head_dim": 6, "decoder_layers": 2},
 }
 

@@ -44,7 +44,7 @@ def test_logits_and_greedy_outputs(tmp_path, name):
     )
     expected = golden["logits"][..., free]
     np.testing.assert_allclose(found[..., free], expected, atol=1e-4)
-    assert np.ptp(expected) > 3  # the comparison sees something
+    assert np.ptp(expected) > 2  # the comparison sees something
     output = nar.decode(nar.Greedy(max_length=tiny.MOST), model, sources())
     assert rows(output.tokens, output.length) == rows(golden["greedy"], golden["greedy_length"])
     assert 0.2 < (golden["greedy_length"] < tiny.MOST).mean() < 0.9
@@ -315,10 +315,10 @@ def test_a_truncated_file_is_named(directory, keep):
 
 def test_missing_files_are_named(tmp_path, directory):
     refused(tmp_path / "nowhere", "is no directory")
-    for name in ("config.json", "source.spm", "vocab.json"):
+    for name, said in (("config.json", "no config.json"), ("vocab.json", "vocab.json is missing")):
         tiny.write(directory, "marian")
         (directory / name).unlink()
-        refused(directory, f"{re.escape(name)} is missing")
+        refused(directory, said)
     tiny.write(directory, "marian")
     (directory / "model.safetensors").unlink()
     refused(directory, r"holds neither model\.safetensors nor model\.safetensors\.index\.json$")
