@@ -115,9 +115,7 @@ def test_outputs_are_worth_comparing(model, source):
 def test_every_decoder_runs_on_it(model, source, name):
     decoder = nar.make(name, max_length=12)
     if isinstance(decoder, SelfSpeculative):
-        with pytest.raises(
-            IncompatibleModel, match="an early exit at decoder layer 1"
-        ):
+        with pytest.raises(IncompatibleModel, match="an early exit at decoder layer 1"):
             nar.decode(decoder, model, source)
         return
     draft = random_model(encoder=False, vocab_size=VOCAB, eos=EOS)
