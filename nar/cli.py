@@ -1,9 +1,9 @@
 """The command line: nar translate | trace | bench | tune."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,11 +14,25 @@ import tyro
 from nar.bench.protocol import Protocol
 from nar.core import NarError
 
-LINE_BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-
 app = tyro.extras.SubcommandApp()
 TRACE, REPORT, PROTOCOL = pathlib.Path("trace.html"), pathlib.Path("report"), Protocol()
 TUNED = pathlib.Path("tuned")
+
+
+@dataclasses.dataclass(frozen=True)
+class Helpers:
+    """What some decoders need beside a model.
+
+    Attributes:
+        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
+        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+    """
+
+    draft: pathlib.Path | None = None
+    corpus: pathlib.Path | None = None
+
+
+ALONE = Helpers()
 
 
 @app.command
@@ -26,8 +40,7 @@ def translate(
     *,
     model: pathlib.Path,
     decoder: str = "greedy",
-    draft: pathlib.Path | None = None,
-    corpus: pathlib.Path | None = None,
+    helpers: Annotated[Helpers, tyro.conf.arg(name="")] = ALONE,
     batch_size: int = 64,
     max_length: int | None = None,
     truncate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -43,8 +56,7 @@ def translate(
     Args:
         model: directory of a trained model and its tokenizer.
         decoder: its name, and options: jacobi:block=5; or a file that `nar tune` wrote.
-        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
-        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+        helpers: what decoders may need beside the model.
         batch_size: lines decoded together, of similar lengths.
         max_length: the most tokens to write for a line. By default 128, or as many as the model
             has positions; of a decoder-only model's positions at most half.
@@ -58,26 +70,29 @@ def translate(
     """
     import jax
 
-    from nar.lines import Journal, Lines, text_of, translations
+    from nar.lines import Journal, Lines, one_line, text_of, translations
     from nar.progress import Progress
     from nar.streaming import unfold
     from nar.translator import load
 
     if seed not in range(2**32):
         raise NarError(f"seed={seed}: it must be in 0..{2**32 - 1}")
-    translator = load(model, draft=draft, corpus=corpus)
+    translator = load(model, **vars(helpers))
     method = translator.make_decoder(decoder, max_length)
     key = jax.random.key(seed)
     if stream:
         if resume or truncate:
             raise NarError("stream: what is written at once can neither be resumed nor truncated")
+        output = sys.stdout.buffer
         for number, line in enumerate(sys.stdin.buffer):
             text = text_of(line, number)
             for (piece,) in unfold(
                 translator, [text], method, stop=stop, key=key, numbers=[number]
             ):
-                print(LINE_BREAK.sub(" ", piece), end="", flush=True)
-            print(flush=True)
+                output.write(one_line(piece).encode())
+                output.flush()
+            output.write(b"\n")
+            output.flush()
         return
     settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed}
     settings |= {"stop": list(stop)} if stop else {}
@@ -112,8 +127,7 @@ def trace(
     model: pathlib.Path,
     text: str,
     decoder: str = "greedy",
-    draft: pathlib.Path | None = None,
-    corpus: pathlib.Path | None = None,
+    helpers: Annotated[Helpers, tyro.conf.arg(name="")] = ALONE,
     output: pathlib.Path = TRACE,
 ) -> None:
     """Decodes one text and draws every step: a page to scrub through, and a PNG beside it.
@@ -122,14 +136,13 @@ def trace(
         model: directory of a trained model and its tokenizer.
         text: what to translate, or to continue.
         decoder: its name, and options: jacobi:block=5; or a file that `nar tune` wrote.
-        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
-        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+        helpers: what decoders may need beside the model.
         output: of the page.
     """
     from nar.bench.trace_page import write_trace
     from nar.translator import load
 
-    translator = load(model, draft=draft, corpus=corpus)
+    translator = load(model, **vars(helpers))
     written = write_trace(translator, translator.make_decoder(decoder), text, output)
     print(*written, sep="\n")
 
@@ -140,8 +153,7 @@ def bench(
     model: tuple[pathlib.Path, ...],
     data: pathlib.Path,
     decoders: tuple[str, ...],
-    draft: pathlib.Path | None = None,
-    corpus: pathlib.Path | None = None,
+    helpers: Annotated[Helpers, tyro.conf.arg(name="")] = ALONE,
     split: str = "test",
     source: str = "en",
     target: str = "de",
@@ -157,8 +169,7 @@ def bench(
         model: directories of trained models; the first one's greedy is the baseline.
         data: the folder of the test set's two files, SPLIT.SOURCE and SPLIT.TARGET.
         decoders: names, and options: greedy beam jacobi:block=5; or files that `nar tune` wrote.
-        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
-        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+        helpers: what decoders may need beside the model.
         split: the test set's name.
         source: the source language, a file's ending.
         target: the target language, the other file's.
@@ -177,8 +188,7 @@ def bench(
     jax.config.update("jax_compilation_cache_dir", None)  # what is measured is compiled for real
     pairs = Pairs(data, split, source, target)
     systems = [
-        System.load(path, decoders, max_length=max_length, draft=draft, corpus=corpus)
-        for path in model
+        System.load(path, decoders, max_length=max_length, **vars(helpers)) for path in model
     ]
     report = publish(
         systems,
@@ -198,8 +208,7 @@ def tune(
     *,
     model: pathlib.Path,
     data: pathlib.Path,
-    draft: pathlib.Path | None = None,
-    corpus: pathlib.Path | None = None,
+    helpers: Annotated[Helpers, tyro.conf.arg(name="")] = ALONE,
     output: pathlib.Path = TUNED,
     max_length: int | None = None,
     sentences: int = 32,
@@ -214,8 +223,7 @@ def tune(
     Args:
         model: directory of a trained model and its tokenizer.
         data: a file of texts as they are decoded in practice, one a line.
-        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
-        corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+        helpers: what decoders may need beside the model.
         output: directory of both files.
         max_length: the most tokens to write.
         sentences: lines of the sample, spread evenly over the file.
@@ -228,7 +236,7 @@ def tune(
     from nar.progress import Progress
     from nar.translator import load
 
-    translator = load(model, draft=draft, corpus=corpus)
+    translator = load(model, **vars(helpers))
     with open(data, "rb") as file:
         lines = Lines(file)
     texts = [lines[i] for i in range(len(lines))]

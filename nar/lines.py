@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 WINDOW = 32
 """So many batches of lines are sorted by length together, and come out together."""
+
+LINE_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 _BLOCK = 4096  # lines whose tokens are counted together
 _NAMED = 10  # lines that a message names
@@ -45,6 +48,11 @@ class Lines:
         """A line; a NarError names its number when it is not UTF-8."""
         i = range(len(self))[index]
         return text_of(self._text[self._starts[i] : self._starts[i + 1]], i)
+
+
+def one_line(text: str) -> str:
+    """A text whose line breaks are blanks; piece by piece it comes to the same."""
+    return LINE_BREAK.sub(" ", text)
 
 
 def text_of(line: bytes | bytearray, number: int) -> str:

@@ -22,7 +22,7 @@ from nar.drafters.corpus import CORPUS, SuffixArray
 from nar.drafters.draft_model import DRAFT
 from nar.drivers import decode
 from nar.files import read_json
-from nar.lines import Lines, translations
+from nar.lines import Lines, one_line, translations
 from nar.sharding import make_mesh, place, place_batch
 from nar.streaming import stop_place, unfold
 
@@ -155,7 +155,7 @@ class Translator:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The sources that stand for texts; for a decoder-only model, prompts to continue."""
         prompt = not role(self.model).spec.encoder
-        return self.tokenizer.encode([_one_line(text) for text in texts], prompt=prompt)
+        return self.tokenizer.encode([one_line(text) for text in texts], prompt=prompt)
 
     def cut(self, source: Sequence[int], room: int) -> list[int]:
         """A source's first `room` tokens, the last of them EOS; a prompt's last, after its BOS."""
@@ -203,7 +203,7 @@ class Translator:
             tokens, length = np.asarray(output.tokens), np.asarray(output.length)
             found = [tokens[row, : length[row]] for row in range(len(places))]
             texts = self.texts([sources[place] for place in places], found)
-            yield places.tolist(), [_one_line(text[: stop_place(text, stop)]) for text in texts]
+            yield places.tolist(), [one_line(text[: stop_place(text, stop)]) for text in texts]
 
     def texts(
         self, sources: Sequence[Sequence[int]], outputs: Sequence[Iterable[int]]
@@ -211,19 +211,17 @@ class Translator:
         """The texts of outputs; a continuation as it goes on from its prompt, blanks and all."""
         if role(self.model).spec.encoder:
             return self.tokenizer.decode(outputs)
-        prompts = self.tokenizer.decode(sources)
-        pairs = zip(sources, outputs, strict=True)
+        eos = role(self.model).spec.eos  # some prompts begin with it, and texts end at it
+        prompts = [[token for token in source if token != eos] for source in sources]
+        pairs = zip(prompts, outputs, strict=True)
         wholes = self.tokenizer.decode([[*prompt, *output] for prompt, output in pairs])
-        return [whole.removeprefix(prompt) for whole, prompt in zip(wholes, prompts, strict=True)]
+        begun = self.tokenizer.decode(prompts)
+        return [whole.removeprefix(text) for whole, text in zip(wholes, begun, strict=True)]
 
     @functools.cached_property
     def _on_all_devices(self) -> tuple[Mesh, Any]:
         mesh = make_mesh()
         return mesh, place(self.model, mesh)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.splitlines())
 
 
 def load(

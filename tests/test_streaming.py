@@ -120,6 +120,8 @@ def test_a_continuation_goes_on_from_its_prompt():
     prompts = translator.encode(["ab cd"])
     word = tokenizer.encode(["ef"])[0][0]
     assert translator.texts(prompts, [[word, word]]) == [" ef ef"]
+    eos = model.spec.eos  # where it begins prompts too
+    assert translator.texts([[eos, *prompts[0][1:]]], [[word, eos]]) == [" ef"]
 
 
 def test_bad_input_comes_first(translator):

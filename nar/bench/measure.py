@@ -251,14 +251,14 @@ class Work:
     def add(self, rows: Iterable[int], output: Output) -> None:
         """Notes a batch."""
         tokens, length = np.asarray(output.tokens), np.asarray(output.length)
-        live, scored = np.asarray(output.stats.live), np.asarray(output.stats.positions[TARGET])
-        row = -1
+        work, row = work_by_row(output), -1
         for row, i in enumerate(rows):
             self.outputs[int(i)] = tokens[row, : length[row]]
-            self.calls[int(i)], self.positions[int(i)] = int(live[row]), int(scored[row])
+            calls, positions = work[row][TARGET]
+            self.calls[int(i)], self.positions[int(i)] = int(calls), int(positions)
         self.accepted.update(dict(enumerate(np.asarray(output.stats.accepted).tolist())))
         # A row that only fills the shape may write one token, and does so with one call.
-        self.accepted[1] -= int(live[row + 1 :].sum())
+        self.accepted[1] -= int(sum(one[TARGET][0] for one in work[row + 1 :]))
 
 
 def throughput(

@@ -13,6 +13,7 @@ from nar.core import IncompatibleModel, NarError, Needs, Source, View
 from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
 from nar.testing import Scripted, oracles, random_model
+from tests.cases import equipped
 
 WORDS = ["ein", "Hund", "sieht", "den", "kleinen", "Mann", "vor", "dem", "Haus"]
 TEXT = "Mann sieht den Hund"
@@ -157,16 +158,7 @@ OPTIONS = {"jacobi": "block=4", "beam": "beams=3"}
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_ends_in_its_output(translator, name):
     decoder = nar.make(f"{name}:{OPTIONS.get(name, '')}", max_length=LONGEST)
-    bundle = nar.Bundle.of(
-        target=translator.model,
-        draft=random_model(
-            encoder=translator.model.spec.encoder,
-            seed=1,
-            vocab_size=translator.tokenizer.vocab_size,
-        ),
-        corpus=nar.SuffixArray.of([[5, 6, 7, 8]]),
-    )
-    translator = dataclasses.replace(translator, model=bundle)
+    translator = dataclasses.replace(translator, model=equipped(decoder, translator.model))
     graph = trace_text(translator, decoder, TEXT)
     (row,) = translator.encode([TEXT])
     output = nar.decode(decoder, translator.model, Source.of([row]))

@@ -88,20 +88,22 @@ def simulate(target, draft, source, paths):
     return output, accepted
 
 
+SHAPES = {
+    "chain": ({"guesses": 3}, one_tree(read_tree(1, 3))),
+    "trunk": ({"guesses": 3, "branches": "1-2-1"}, one_tree(read_tree("1-2-1", 3))),
+    "tree": ({"guesses": 3, "branches": "3-2.0.1-1"}, one_tree(read_tree("3-2.0.1-1", 3))),
+    "bush": ({"guesses": 2, "branches": 2}, one_tree(read_tree(2, 2))),
+    "best nodes": ({"guesses": 3, "nodes": 5}, best_nodes(5, 3)),
+}
+
+
 @pytest.mark.parametrize(
-    ("options", "paths"),
-    [
-        ({"guesses": 3}, one_tree(read_tree(1, 3))),
-        ({"guesses": 3, "branches": "1-2-1"}, one_tree(read_tree("1-2-1", 3))),
-        ({"guesses": 3, "branches": "3-2.0.1-1"}, one_tree(read_tree("3-2.0.1-1", 3))),
-        ({"guesses": 2, "branches": 2}, one_tree(read_tree(2, 2))),
-        ({"guesses": 3, "nodes": 5}, best_nodes(5, 3)),
-    ],
-    ids=["chain", "trunk", "tree", "bush", "best nodes"],
+    ("encoder", "shape"),
+    [(True, shape) for shape in SHAPES] + [(False, s) for s in ("trunk", "tree", "best nodes")],
+    indirect=["encoder"],
 )
-def test_tokens_and_calls_are_those_of_the_simulation(options, paths, target, encoder):
-    if not encoder and options.get("branches", 1) in (1, 2) and "nodes" not in options:
-        pytest.skip("a larger tree is enough")
+def test_tokens_and_calls_are_those_of_the_simulation(encoder, shape, target):
+    options, paths = SHAPES[shape]
     draft = spoilt(target)
     decoder = SpeculativeDecoding(max_length=LENGTH, **options)
     bundle = Bundle.of(target=target, draft=draft)
@@ -120,19 +122,18 @@ def test_tokens_and_calls_are_those_of_the_simulation(options, paths, target, en
 
 # -------------------------------------------------------------------------------------- sampling
 @pytest.mark.parametrize(
-    "options",
+    ("encoder", "options"),
     [
-        {"temperature": 0.7},
-        {"temperature": 1.0, "branches": "3-2"},
-        {"temperature": 0.8, "branches": "1-3", "top_k": 4},
-        {"temperature": 1.2, "branches": 2, "top_p": 0.8},
-        {"temperature": 1.0, "nodes": 4, "top_k": 5},
+        (True, {"temperature": 0.7}),
+        (False, {"temperature": 1.0, "branches": "3-2"}),
+        (True, {"temperature": 0.8, "branches": "1-3", "top_k": 4}),
+        (True, {"temperature": 1.2, "branches": 2, "top_p": 0.8}),
+        (True, {"temperature": 1.0, "nodes": 4, "top_k": 5}),
     ],
     ids=str,
+    indirect=["encoder"],
 )
-def test_samples_are_those_of_the_target(options, encoder, target, warp):
-    if encoder == (options.get("branches") == "3-2"):
-        pytest.skip("the rule sees no architecture")
+def test_samples_are_those_of_the_target(encoder, options, target, warp):
     decoder = SpeculativeDecoding(max_length=4, guesses=2, **options)
     bundle = Bundle.of(target=target, draft=spoilt(target, 0.2))
     exact = warp(options["temperature"], options.get("top_k"), options.get("top_p"))

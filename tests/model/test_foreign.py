@@ -13,15 +13,14 @@ import nar
 from nar import (
     DECODERS,
     Beam,
-    Bundle,
     IncompatibleModel,
     SelfSpeculative,
     Source,
     Spec,
-    SuffixArray,
 )
 from nar.model import Context, Fresh
-from nar.testing import check_decoder, check_model, oracles, random_model
+from nar.testing import check_decoder, check_model, oracles
+from tests.cases import equipped
 
 VOCAB, EOS, WIDTH = 11, 1, 24
 
@@ -118,10 +117,7 @@ def test_every_decoder_runs_on_it(model, source, name):
         with pytest.raises(IncompatibleModel, match="an early exit at decoder layer 1"):
             nar.decode(decoder, model, source)
         return
-    draft = random_model(encoder=False, vocab_size=VOCAB, eos=EOS)
-    corpus = SuffixArray.of([[2, 3, 4, 5], [6, 7, 8]])
-    if name in ("speculative", "corpus-lookup"):
-        model = Bundle.of(target=model, draft=draft, corpus=corpus)
+    model = equipped(decoder, model)
     if isinstance(decoder, Beam):
         right = oracles.beam(model, source, 12, beams=4, length_penalty=1.0, stop="estimate")
         output = nar.decode(decoder, model, source)

@@ -1,0 +1,19 @@
+"""Whatever the model and the source, lossless decoders write what greedy writes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nar import Source
+from nar.testing import random_model
+from tests.cases import LOSSLESS, check
+
+rows = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=8, max_size=8)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@given(seed=st.integers(0, 10_000), rows=rows)
+def test_any_model_and_source(name, encoder, seed, rows):
+    """Shapes stay as they are, so that nothing is compiled again."""
+    sources = [Source.of(rows, width=6)]
+    check(name, random_model(encoder=encoder, seed=seed), sources=sources, points=(1,))
