@@ -69,7 +69,7 @@ def main(
             f"predicted {predicted[names[0]] / predicted[name]:.2f}, "
             f"= greedy {np.mean((output.tokens == outputs[names[0]].tokens).all(1)):.0%}"
         )
-    peers: list[Peer] = [nar_decoder(translator, made[name], name) for name in names]
+    peers: list[Peer] = [nar_decoder(model, name, max_length) for name in names]
     cores = os.cpu_count() or 1
     for threads in sorted({1, cores}):
         peers += transformers_greedy(model, threads, max_length)

@@ -2,12 +2,17 @@
 """Other implementations on the same weights, as functions from token ids to token ids.
 
 They are no dependencies: `pip install torch transformers ctranslate2` brings them, and what is not
-installed is left out.
+installed is left out. Each one runs in a process of its own: in one process their pools of threads
+slow each other down by up to four times.
 """
 
+import contextlib
 import dataclasses
+import functools
 import importlib.util
 import json
+import multiprocessing
+import multiprocessing.connection
 import pathlib
 import statistics
 import tempfile
@@ -16,25 +21,46 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from nar.core import Decoder
-from nar.data.batching import evaluation_batches
-from nar.drivers import decode
-from nar.translator import Translator
-
 Ids = list[int]
 Run = Callable[[Sequence[Ids]], list[Ids]]
+
+TURN = 10
+"""So many batches one implementation decodes before it is the next one's turn."""
+
+PAUSE = 0.3
+"""Seconds before a turn: OpenMP's threads spin for 0.2 s after their work, on a core that the next
+one needs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """Somebody who decodes: a name, and how; every call is one batch of sorted sources."""
+    """Somebody who decodes: a name, and what makes, in its process, the function that does it.
+
+    Every call of that function is one batch of sorted sources.
+    """
 
     name: str
-    run: Run
+    make: Callable[[], Run]
 
 
-def nar_decoder(translator: Translator, decoder: Decoder, name: str) -> Peer:
-    """A decoder of ours."""
+def nar_decoder(directory: pathlib.Path, description: str, most: int) -> Peer:
+    """A decoder of ours.
+
+    Args:
+        directory: of the model.
+        description: of the decoder; or a file that `nar tune` wrote.
+        most: tokens to write.
+    """
+    return Peer(f"nar {description}", functools.partial(_nar, directory, description, most))
+
+
+def _nar(directory: pathlib.Path, description: str, most: int) -> Run:
+    import nar
+    from nar.data.batching import evaluation_batches
+    from nar.drivers import decode
+
+    translator = nar.load(directory)
+    decoder = translator.make_decoder(description, most)
 
     def run(sources: Sequence[Ids]) -> list[Ids]:
         rows, source = next(evaluation_batches(sources, len(sources)))
@@ -45,7 +71,7 @@ def nar_decoder(translator: Translator, decoder: Decoder, name: str) -> Peer:
             found[place] = row[:n].tolist()
         return found
 
-    return Peer(f"nar {name}", run)
+    return run
 
 
 def transformers_greedy(
@@ -59,8 +85,13 @@ def transformers_greedy(
         most: tokens to write.
         **options: of `generate`.
     """
-    if not installed("transformers", "torch"):
-        return
+    if installed("transformers", "torch"):
+        kind = " ".join(["transformers", *(f"{k}={v}" for k, v in options.items())])
+        make = functools.partial(_transformers, directory, threads, most, **options)
+        yield Peer(f"{kind}, {threads} thread{'s' * (threads > 1)}", make)
+
+
+def _transformers(directory: pathlib.Path, threads: int, most: int, **options: object) -> Run:
     import torch
     import transformers
 
@@ -87,8 +118,7 @@ def transformers_greedy(
         start = 1 if encoder else width
         return [until(row[start:].tolist(), config.eos_token_id) for row in found]
 
-    kind = " ".join(["transformers", *(f"{k}={v}" for k, v in options.items())])
-    yield Peer(f"{kind}, {threads} thread{'s' * (threads > 1)}", run)
+    return run
 
 
 def ctranslate2_marian(
@@ -110,8 +140,16 @@ def ctranslate2_marian(
         kinds: of numbers: "float32", "int8".
         **options: of `translate_batch`.
     """
-    if not installed("ctranslate2", "transformers", "torch"):
-        return
+    if installed("ctranslate2", "transformers", "torch"):
+        for kind in kinds:
+            for count in threads:
+                make = functools.partial(_ctranslate2, directory, count, most, kind, **options)
+                yield Peer(f"CTranslate2 {kind}, {count} thread{'s' * (count > 1)}", make)
+
+
+def _ctranslate2(
+    directory: pathlib.Path, threads: int, most: int, kind: str, **options: object
+) -> Run:
     import ctranslate2
     from ctranslate2.converters import TransformersConverter
     from ctranslate2.converters import transformers as theirs
@@ -138,20 +176,17 @@ def ctranslate2_marian(
         TransformersConverter(str(directory)).convert(str(path))
         pieces: list[str] = json.loads((path / "shared_vocabulary.json").read_text())
         ids = {piece: i for i, piece in enumerate(pieces)}
-        for kind in kinds:
-            for count in threads:
-                model = ctranslate2.Translator(str(path), compute_type=kind, intra_threads=count)
+        model = ctranslate2.Translator(str(path), compute_type=kind, intra_threads=threads)
 
-                def run(sources: Sequence[Ids], model=model) -> list[Ids]:
-                    found = model.translate_batch(
-                        [[pieces[t] for t in source] for source in sources], beam_size=1,
-                        max_decoding_length=most, suppress_sequences=[["<pad>"]], **options,
-                    )  # fmt: skip
-                    end = ids["</s>"]
-                    rows = [[ids[piece] for piece in one.hypotheses[0]] for one in found]
-                    return [[*row, end] if len(row) < most else row for row in rows]
+    def run(sources: Sequence[Ids]) -> list[Ids]:
+        found = model.translate_batch(
+            [[pieces[t] for t in source] for source in sources], beam_size=1,
+            max_decoding_length=most, suppress_sequences=[["<pad>"]], **options,
+        )  # fmt: skip
+        rows = [[ids[piece] for piece in one.hypotheses[0]] for one in found]
+        return [[*row, ids["</s>"]] if len(row) < most else row for row in rows]
 
-                yield Peer(f"CTranslate2 {kind}, {count} thread{'s' * (count > 1)}", run)
+    return run
 
 
 def until(row: Ids, eos: int) -> Ids:
@@ -167,26 +202,55 @@ def installed(*packages: str) -> bool:
     return not missing
 
 
+@contextlib.contextmanager
+def at_work(peer: Peer) -> Iterator[Callable[[Sequence[Ids]], tuple[float, list[Ids]]]]:
+    """A peer in a process of its own, as a function: seconds and outputs of a batch."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(peer, there))
+    process.start()
+    there.close()  # when the process ends early, so does what waits for it
+
+    def run(sources: Sequence[Ids]) -> tuple[float, list[Ids]]:
+        here.send(sources)
+        return here.recv()
+
+    try:
+        yield run
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(peer: Peer, pipe: multiprocessing.connection.Connection) -> None:
+    run = peer.make()
+    with contextlib.suppress(EOFError):
+        while True:
+            sources = pipe.recv()
+            start = time.perf_counter()
+            found = run(sources)
+            pipe.send((time.perf_counter() - start, found))
+
+
 def in_turn(
     peers: Sequence[Peer], batches: Sequence[Sequence[Ids]], repeats: int
 ) -> tuple[dict[str, list[float]], dict[str, list[Ids]]]:
     """Seconds of every batch, the median of repeats in turn, and the outputs."""
-    seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    spent: dict[str, list[list[float]]] = {peer.name: [[] for _ in batches] for peer in peers}
     outputs: dict[str, list[Ids]] = {peer.name: [] for peer in peers}
-    for number, batch in enumerate(batches):
-        spent: dict[str, list[float]] = {peer.name: [] for peer in peers}
-        for repeat in range(repeats + 1):  # the first one compiles and warms up
-            first = (number + repeat) % len(peers)
-            for peer in [*peers[first:], *peers[:first]]:
-                start = time.perf_counter()
-                found = peer.run(batch)
-                if repeat:
-                    spent[peer.name].append(time.perf_counter() - start)
-                else:
-                    outputs[peer.name] += found
-        for name, times in spent.items():
-            seconds[name].append(statistics.median(times))
-    return seconds, outputs
+    with contextlib.ExitStack() as stack:
+        working = [(peer.name, stack.enter_context(at_work(peer))) for peer in peers]
+        for turn in range(0, len(batches), TURN):
+            for repeat in range(repeats + 1):  # the first one compiles and warms up
+                first = (turn // TURN + repeat) % len(peers)
+                for name, run in [*working[first:], *working[:first]]:
+                    time.sleep(PAUSE)
+                    for number, batch in enumerate(batches[turn : turn + TURN], turn):
+                        seconds, found = run(batch)
+                        if repeat:
+                            spent[name][number].append(seconds)
+                        else:
+                            outputs[name] += found
+    return {name: list(map(statistics.median, times)) for name, times in spent.items()}, outputs
 
 
 def show(
@@ -217,5 +281,5 @@ def show(
             f"{np.mean([len(row) for row in outputs[name]]):.1f}",
         )
     console = Console()
-    console.width = max(console.width, 110)
+    console.width = max(console.width, 140)
     console.print(table)

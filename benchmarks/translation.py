@@ -51,9 +51,7 @@ def main(
                        "ctranslate2": {"min_decoding_length": RANDOM_LENGTH}}  # fmt: skip
         translator = nar.load(model)
         most = RANDOM_LENGTH if layers is not None else 128
-        peers: list[Peer] = [
-            nar_decoder(translator, translator.make_decoder(name, most), name) for name in decoders
-        ]
+        peers: list[Peer] = [nar_decoder(model, name, most) for name in decoders]
         cores = os.cpu_count() or 1
         threads = sorted({1, cores})
         peers += transformers_greedy(model, cores, most, **options.get("transformers", {}))
@@ -82,6 +80,7 @@ def random_model(like: pathlib.Path, path: pathlib.Path, layers: int, d_model: i
     torch.manual_seed(0)
     settings = transformers.MarianConfig(**{**config, "d_model": d_model})
     model = transformers.MarianMTModel(settings)
+    model.config.forced_eos_token_id = model.generation_config.forced_eos_token_id = None
     model.final_logits_bias[:, [settings.eos_token_id, settings.pad_token_id]] = -1e9
     model.save_pretrained(path)
     for file in like.iterdir():

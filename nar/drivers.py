@@ -160,11 +160,17 @@ def _step(decoder: Decoder, model: Any, state: State) -> State:
     return decoder.step(model, state).replace(view=None)
 
 
+@functools.cache
+def _first_key() -> Key[Array, ""]:
+    with jax.ensure_compile_time_eval():  # no tracer, wherever the first call is
+        return jax.random.key(0)
+
+
 def _check(
     decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."] | None
 ) -> Key[Array, "..."]:
     """Raises what a user can mend, before tracing; the key, a fixed one by default."""
     decoder.check(model, source)
-    key = jax.random.key(0) if key is None else key
+    key = _first_key() if key is None else key
     check_key(key, source.tokens.shape[0])
     return key
