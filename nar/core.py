@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import jax
@@ -31,6 +31,16 @@ def nearest(name: str, known: Iterable[str], most: int = 8) -> str:
     like = {other: difflib.SequenceMatcher(None, name, other).ratio() for other in known}
     best = sorted(like, key=lambda other: (-like[other], other))
     return ", ".join(best[:most] + ["..."] * (len(best) > most)) or "none"
+
+
+def differences(found: object, wanted: object, name: str = "") -> Iterator[str]:
+    """Where two nested configurations differ, in words."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in {**wanted, **found}:
+            inner = f"{name}.{key}" if name else str(key)
+            yield from differences(found.get(key), wanted.get(key), inner)
+    elif found != wanted:
+        yield f"{name} is {found!r} there and {wanted!r} here"
 
 
 # --------------------------------------------------------------------------------------- sources
@@ -91,10 +101,13 @@ class Spec:
             None: no limit.
         causal: `extend` predicts the next token.
         bidirectional: `fill` was trained, so a canvas can be predicted at once.
+        upsample: a canvas has so many places for each source token; 0: as many as one likes.
         draft_heads: number of heads that predict further ahead.
         exits: `exit(n)` is the model of its first n decoder layers, for n below this; 0: none.
-        length_head: the model predicts the output's length.
-        mask: the token of a masked place on a canvas; None: there is none.
+        length_head: `lengths(context)` is `[batch, most + 1]`, the log-probabilities of outputs of
+            0, 1, 2, ... tokens; EOS is not counted.
+        mask: the token of a place on a canvas where nothing is known; None: there is none.
+        blank: the token of CTC that stands for no output; None: there is none.
     """
 
     vocab_size: int
@@ -105,27 +118,33 @@ class Spec:
     max_target: int | None = None
     causal: bool = True
     bidirectional: bool = False
+    upsample: int = 0
     draft_heads: int = 0
     exits: int = 0
     length_head: bool = False
     mask: int | None = None
+    blank: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a decoder asks of the model in one role; the fields mean what they mean in `Spec`.
+    """What a decoder or an objective asks of a model; the fields mean what they mean in `Spec`.
 
     Attributes:
+        upsample: True: the canvas is the source, upsampled; False: it is as long as one likes;
+            None: either.
         exit: at which decoder layer an early exit is made; 0: none is.
         ahead: tokens beyond `max_length` for which the context must have room.
     """
 
     causal: bool = False
     bidirectional: bool = False
+    upsample: bool | None = None
     draft_heads: int = 0
     exit: int = 0
     length_head: bool = False
     mask: bool = False
+    blank: bool = False
     ahead: int = 0
 
     def unmet(self, spec: Spec) -> list[str]:
@@ -135,6 +154,8 @@ class Needs:
             lacking.append("a causal model (extend)")
         if self.bidirectional and not spec.bidirectional:
             lacking.append("a model trained to predict a canvas (fill)")
+        if self.upsample is not None and self.upsample != (spec.upsample > 0):
+            lacking.append("upsample > 0" if self.upsample else "upsample=0")
         if self.draft_heads > spec.draft_heads:
             lacking.append(f"{self.draft_heads} draft heads (the model has {spec.draft_heads})")
         if self.exit and self.exit >= spec.exits:
@@ -144,7 +165,15 @@ class Needs:
             lacking.append("a length head")
         if self.mask and spec.mask is None:
             lacking.append("a mask token")
+        if self.blank and spec.blank is None:
+            lacking.append("a blank token (CTC)")
         return lacking
+
+    def check(self, spec: Spec, *, who: Any, of: str) -> None:
+        """Raises an IncompatibleModel that says what `who` needs `of` a model, unless it has it."""
+        if lacking := self.unmet(spec):
+            needed = " and ".join(lacking)
+            raise IncompatibleModel(f"{who!r} needs {needed} of {of}, which offers {spec}")
 
 
 class Bundle(struct.PyTreeNode):
@@ -236,6 +265,7 @@ class View(struct.PyTreeNode):
         choices: `[batch, nodes, k]`, the model's k best tokens for the place *after* the node
             (draft and verify), or for the node's own place (canvas).
         logprobs: `[batch, nodes, k]`, their log-probabilities.
+        own: whether `choices` are for the node's own place.
     """
 
     tokens: Int[Array, "batch nodes"]
@@ -243,6 +273,7 @@ class View(struct.PyTreeNode):
     accepted: Bool[Array, "batch nodes"]
     choices: Int[Array, "batch nodes k"]
     logprobs: Float[Array, "batch nodes k"]
+    own: bool = struct.field(pytree_node=False, default=False)
 
 
 class State(struct.PyTreeNode):
@@ -265,6 +296,36 @@ class State(struct.PyTreeNode):
     view: View | None = None
 
 
+class Candidates(struct.PyTreeNode):
+    """Some outputs a row, the best first.
+
+    Attributes:
+        tokens: `[batch, candidates, time]`, pad after the length.
+        length: `[batch, candidates]`, EOS included.
+        scores: `[batch, candidates]`, as the decoder defines them; NEG where there is none.
+    """
+
+    tokens: Int[Array, "batch candidates time"]
+    length: Int[Array, "batch candidates"]
+    scores: Float[Array, "batch candidates"]
+
+    def pick(self, index: Int[Array, "batch picks"]) -> Self:
+        """Each row's candidates `index[row]`, in that order."""
+        return self.replace(
+            tokens=jnp.take_along_axis(self.tokens, index[..., None], axis=1),
+            length=jnp.take_along_axis(self.length, index, axis=1),
+            scores=jnp.take_along_axis(self.scores, index, axis=1),
+        )
+
+    def best(self, n: int) -> Self:
+        """The n best of each row; of equal ones the first."""
+        return self.pick(jax.lax.top_k(self.scores, n)[1])
+
+    def join(self, other: Self) -> Self:
+        """Those of both."""
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), self, other)
+
+
 class Output(struct.PyTreeNode):
     """What a decoder found.
 
@@ -273,14 +334,14 @@ class Output(struct.PyTreeNode):
         length: `[batch]`, EOS included.
         scores: `[batch]`, log-probability of the output as the decoder defines it, or None.
         stats: what was counted.
-        nbest: for decoders that keep several: their own structure, or None.
+        nbest: for decoders that keep several: these, of which `tokens` is the first; or None.
     """
 
     tokens: Int[Array, "batch time"]
     length: Int[Array, " batch"]
     scores: Float[Array, " batch"] | None
     stats: Stats
-    nbest: Any = None
+    nbest: Candidates | None = None
 
 
 # --------------------------------------------------------------------------------------- decoders
@@ -343,11 +404,7 @@ class Decoder(abc.ABC):
         """
         for name, needs in self.needs.items():
             spec = role(model, name).spec
-            if lacking := needs.unmet(spec):
-                raise IncompatibleModel(
-                    f"{self!r} needs {' and '.join(lacking)} of its {name} model, which offers "
-                    f"{spec}"
-                )
+            needs.check(spec, who=self, of=f"its {name} model")
             who = "model" if name == TARGET else f"{name} model"
             check_room(source, spec, self.max_length, ahead=needs.ahead, who=who)
         check_source(source, self.max_length)
@@ -410,6 +467,23 @@ def check_room(
             f"max_length={max_length}{prompt}{guesses}: the {who} has {spec.max_target} positions, "
             f"so at most {max(spec.max_target - before, 0)} fit"
         )
+
+
+def check_same_vocabulary(target: Spec, other: Any, who: str) -> None:
+    """Raises IncompatibleModel unless `other` has as many tokens and the same EOS.
+
+    Args:
+        target: of the target.
+        other: of another model; or an n-gram model, which says the same of itself.
+        who: its role.
+    """
+    for name in ("vocab_size", "eos"):
+        ours, theirs = getattr(target, name), getattr(other, name)
+        if ours != theirs:
+            raise IncompatibleModel(
+                f"the {who} model's {name} is {theirs} and the target's {ours}: they must share "
+                "one vocabulary"
+            )
 
 
 def check_key(key: Key[Array, "..."], batch: int) -> None:

@@ -50,6 +50,15 @@ def put_rows(
     return x.at[where].set(jnp.moveaxis(new, axis, 1).astype(x.dtype), mode="drop")
 
 
+def pack(
+    x: Array, kept: Bool[Array, "batch time"], width: int, fill: int
+) -> Int[Array, "batch width"]:
+    """What is kept of every row, moved together at its start, with `fill` after it."""
+    place = jnp.where(kept, kept.cumsum(1) - 1, width)
+    rows = jnp.arange(x.shape[0])[:, None]
+    return jnp.full((x.shape[0], width), fill, x.dtype).at[rows, place].set(x, mode="drop")
+
+
 def fold(key: Key[Array, " batch"], data: int | Int[Array, "*batch"]) -> Key[Array, " batch"]:
     """Each row's key, folded with a number of its own or of all rows."""
     return jax.vmap(jax.random.fold_in, (0, 0 if jnp.ndim(data) else None))(key, data)

@@ -1,5 +1,7 @@
 """Sources, what models offer and decoders need, and counting: hand-worked."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,9 @@ def test_unmet_needs_are_named():
     for part in ("fill", "4 draft heads (the model has 0)", "length head", "mask token"):
         assert part in lacking
     assert "extend" not in lacking
+    assert Needs(upsample=False).unmet(SPEC) == []
+    assert Needs(upsample=True).unmet(SPEC) == ["upsample > 0"]
+    assert Needs(upsample=False).unmet(dataclasses.replace(SPEC, upsample=2)) == ["upsample=0"]
 
 
 def test_roles():

@@ -287,10 +287,71 @@ def test_a_broken_verb_is_named(mistake, check, message):
     assert caught.match(message)
 
 
+CANVAS = {"causal": False, "bidirectional": True}
+UPSAMPLED = {**CANVAS, "upsample": 2, "blank": 5, "length_classes": 9}
+
+
+class WrongCanvas(Transformer):
+    """A right model of upsampled canvases, but for what `mistake` names."""
+
+    mistake = ""
+
+    @property
+    def spec(self):
+        blank = 4 if self.mistake == "blank" else 5
+        return dataclasses.replace(super().spec, blank=blank)
+
+    def begin(self, source, slots, *, dropout=None):
+        if self.mistake == "padding":
+            source = source.replace(length=jnp.full_like(source.length, source.tokens.shape[1]))
+        if self.mistake == "deaf":
+            source = source.replace(tokens=jnp.full_like(source.tokens, 7))
+        return super().begin(source, slots, dropout=dropout)
+
+    def fill(self, canvas, context, valid, *, dropout=None):
+        if self.mistake == "causal":
+            return self.extend(canvas, context)[0]
+        hidden = super().fill(canvas, context, valid)
+        return hidden + (hidden.mean(0) if self.mistake == "neighbours" else 0)
+
+    def lengths(self, context):
+        scores = super().lengths(context)
+        if self.mistake == "average":
+            scores = jnp.log(jnp.exp(scores).mean(0, keepdims=True) + 0 * scores)
+        return {"few": scores[:, :-1], "scores": scores - 1}.get(self.mistake, scores)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "check", "message"),
+    [
+        ("blank", "spec", "mask and blank are both 4"),
+        ("causal", "fill", "place 1 is not seen by all valid ones"),
+        ("padding", "fill_unknown", "other tokens in the source's padding: logits"),
+        ("neighbours", "fill_unknown", "padding: logits|alone: logits"),
+        ("deaf", "fill_unknown", "the source is not seen"),
+        ("few", "lengths", r"lengths are \(8, 64\); \(8, 65\) is right"),
+        ("scores", "lengths", "the sum over all lengths: probability.* is 0.367879; 1 is right"),
+        ("padding", "lengths", "padding: probability"),
+        ("average", "lengths", "row 0 alone: probability"),
+    ],
+)
+def test_a_broken_canvas_is_named(mistake, check, message):
+    kind = type("WrongCanvas", (WrongCanvas,), {"mistake": mistake})
+    model = kind(random_model(decoder_layers=1, **UPSAMPLED).config, key=jax.random.key(0))
+    probe = model_contract.Probe(model, random_sources(model, jax.random.key(0))[0], 1e-4, check)
+    with pytest.raises(
+        ContractError, match=rf"WrongCanvas.* breaks the contract of models \({check}\)"
+    ) as caught:
+        getattr(model_contract, check)(probe)
+    assert caught.match(message)
+
+
 @pytest.mark.parametrize(
     "shape",
     [
         {},
+        {**CANVAS, "decoder_layers": 1},
+        UPSAMPLED,
         {"encoder": False, "positions": "rotary", "norm": "rms", "kv_heads": 1, "gated": True},
         {"positions": "relative", "norm_position": "post", "decoder_layers": 1},
     ],

@@ -49,7 +49,15 @@ class TransformerConfig:
         source_vocab_size: None: `vocab_size`; only with embeddings that are not shared.
         dropout: of embeddings, sublayer outputs and feed-forward activations; training only.
         dtype: of activations; parameters are always float32.
-        pad, bos, eos, mask: token ids; `bos` starts the decoder of an encoder-decoder.
+        causal: the decoder is for `extend`: it predicts the next token.
+        bidirectional: the decoder is for `fill`: it predicts a canvas at once.
+        upsample: how many places of the canvas stand for each source token. What is fed where
+            nothing is known is the encoder's state, split linearly into so many (Libovický & Helcl
+            2018). 0: a canvas is as long as one likes, and the mask token is fed.
+        length_classes: of the head that predicts how much longer than the source an output is; 0:
+            there is no such head.
+        pad, bos, eos, mask, blank: token ids; `bos` starts the decoder of an encoder-decoder,
+            `mask` stands for a place of the canvas where nothing is known, `blank` is CTC's.
         also_eos: other tokens that end an output. The best logit of them all is that of `eos`,
             which is written for each of them.
         banned: tokens that are never written.
@@ -91,10 +99,15 @@ class TransformerConfig:
     source_vocab_size: int | None = None
     dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
+    causal: bool = True
+    bidirectional: bool = False
+    upsample: int = 0
+    length_classes: int = 0
     pad: int = 0
     bos: int = 2
     eos: int = 3
     mask: int | None = None
+    blank: int | None = None
     also_eos: tuple[int, ...] = ()
     banned: tuple[int, ...] = ()
 
@@ -103,7 +116,8 @@ class TransformerConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
         for name in ("vocab_size", "d_model", "d_ff", "heads", "decoder_layers", "max_positions"):
             at_least(name, getattr(self, name), 1)
-        at_least("encoder_layers", self.encoder_layers, 0)
+        for name in ("encoder_layers", "upsample", "length_classes"):
+            at_least(name, getattr(self, name), 0)
         at_least("relative_buckets", self.relative_buckets, 4)
         # Half of a decoder's buckets hold one distance each, the others what lies beyond.
         near = self.relative_buckets // 2
@@ -140,8 +154,18 @@ class TransformerConfig:
             raise NarError(
                 f"source_vocab_size needs embeddings='tied' or 'separate', not {self.embeddings!r}"
             )
-        for name in ("pad", "bos", "eos", "mask"):
+        if self.bidirectional and (self.mask is None or not self.encoder_layers):
+            raise NarError(
+                f"bidirectional=True needs an encoder and a mask token, not encoder_layers="
+                f"{self.encoder_layers} and mask={self.mask}"
+            )
+        for name in ("upsample", "length_classes"):
+            if getattr(self, name) and not self.bidirectional:
+                raise NarError(f"{name}={getattr(self, name)} needs bidirectional=True")
+        for name in ("pad", "bos", "eos", "mask", "blank"):
             self._check_token(name, getattr(self, name))
+        if self.mask is not None and self.mask == self.blank:
+            raise NarError(f"mask={self.mask} and blank={self.blank}: one must be another token")
         for name in ("also_eos", "banned"):
             for token in getattr(self, name):
                 self._check_token(name, token)

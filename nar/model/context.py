@@ -14,11 +14,20 @@ KeysValues = tuple[Float[Array, "batch heads time dim"], ...]
 
 
 class Memory(struct.PyTreeNode):
-    """The encoded source, as every decoder layer's cross-attention reads it."""
+    """The encoded source.
+
+    Attributes:
+        keys, values: a layer each, as the decoder's cross-attention reads them.
+        mask: which places hold a token.
+        canvas: the encoder's states, upsampled: what `fill` reads where nothing is known.
+        lengths: scores of the length head's classes.
+    """
 
     keys: KeysValues
     values: KeysValues
     mask: Bool[Array, "batch source"]
+    canvas: Float[Array, "batch places d"] | None = None
+    lengths: Float[Array, "batch classes"] | None = None
 
 
 class Fresh(struct.PyTreeNode):

@@ -13,7 +13,7 @@ from nar.core import Source, Spec
 from nar.model.attention import CrossAttention, Heads, RelativeBias, SelfAttention, attend
 from nar.model.config import TransformerConfig
 from nar.model.context import Context, Fresh, Memory
-from nar.model.layers import Dropout, Embedding, FeedForward, Norm, linear
+from nar.model.layers import Dropout, Embedding, FeedForward, Linear, Norm, linear
 from nar.model.positions import sinusoids
 from nar.ops import NEG
 from nar.sharding import constrain
@@ -73,7 +73,9 @@ class Stack(nnx.Module):
         first, *keys = jax.random.split(key, depth + 1)
         self.layers = nnx.List([Block(c, cross=cross, key=k) for k in keys])
         self.relative = (
-            RelativeBias(c, bidirectional=encoder, key=first) if c.positions == "relative" else None
+            RelativeBias(c, bidirectional=encoder or not c.causal, key=first)
+            if c.positions == "relative"
+            else None
         )
         self.norm = Norm(c.d_model, c) if c.norm_at_end else None
 
@@ -114,6 +116,14 @@ class Transformer(nnx.Module):
         self.encoder = Stack(c, encoder=True, key=keys[4]) if c.encoder_layers else None
         self.decoder = Stack(c, encoder=False, key=keys[5])
 
+        def head(width: int, key: Key[Array, ""]):
+            return (
+                Linear(c.d_model, width, bias=True, axes=(None, None), key=key) if width else None
+            )
+
+        self.upsample = head(c.upsample * c.d_model, jax.random.fold_in(key, 0))
+        self.length_head = head(c.length_classes, jax.random.fold_in(key, 1))
+
     @property
     def spec(self) -> Spec:
         """What this model offers."""
@@ -123,10 +133,15 @@ class Transformer(nnx.Module):
             eos=c.eos,
             pad=c.pad,
             encoder=c.encoder_layers > 0,
-            max_source=c.max_positions,
+            max_source=c.max_positions // max(c.upsample, 1),  # its canvas needs positions too
             max_target=c.max_positions,
-            exits=c.decoder_layers,
+            causal=c.causal,
+            bidirectional=c.bidirectional,
+            upsample=c.upsample,
+            exits=c.decoder_layers if c.causal else 0,
+            length_head=c.length_classes > 0,
             mask=c.mask,
+            blank=c.blank,
         )
 
     # ------------------------------------------------------------------------------- the verbs
@@ -179,7 +194,13 @@ class Transformer(nnx.Module):
         x = self.encoder.last(x)
         remembered = [layer.cross.remember(x) for layer in self.decoder.layers if layer.cross]
         keys, values = zip(*remembered, strict=True)
-        return Memory(keys, values, mask)
+        canvas = lengths = None
+        if self.upsample is not None:
+            canvas = self.upsample(x).reshape(x.shape[0], -1, self.config.d_model)
+        if self.length_head is not None:
+            mean = jnp.where(mask[..., None], x, 0).sum(1) / source.length[:, None]
+            lengths = self.length_head(mean)
+        return Memory(keys, values, mask, canvas, lengths)
 
     def extend(
         self,
@@ -204,11 +225,23 @@ class Transformer(nnx.Module):
             Hidden states, which `logits` turns into predictions of the *next* token, and the
             tokens' keys and values for `Context.commit`.
         """
-        batch, time = tokens.shape
-        drop = Dropout(self.config.dropout, dropout)
+        time, drop = tokens.shape[1], Dropout(self.config.dropout, dropout)
         if positions is None:
             positions = context.length[:, None] + jnp.arange(time)
         mask = jnp.asarray(np.tri(time, dtype=bool) if mask is None else mask)
+        x = drop(self.embed(tokens, positions, self.embedding))
+        return self._decode(x, context, positions, mask, drop)
+
+    def _decode(
+        self,
+        x: Hidden,
+        context: Context,
+        positions: Int[Array, "batch time"],
+        mask: Bool[Array, "*#batch #time time"],
+        drop: Dropout,
+    ) -> tuple[Hidden, Fresh]:
+        """The decoder's layers, over what is committed and what is fresh, and the source."""
+        batch, time = x.shape[:2]
         sees = jnp.broadcast_to(mask, (batch, time, time))
         slot = jnp.arange(context.keys[0].shape[2])[None]
         committed = slot < context.length[:, None]
@@ -224,7 +257,7 @@ class Transformer(nnx.Module):
                 parts.append((context.keys[i], context.values[i], committed[:, None], slot_bias))
             return attend(query, *parts, scale=scale)
 
-        x, memory = drop(self.embed(tokens, positions, self.embedding)), context.memory
+        memory = context.memory
         for i, layer in enumerate(self.decoder.layers):
             source = memory and (memory.keys[i], memory.values[i], memory.mask)
             x = layer(x, positions, attention, source, drop)
@@ -244,12 +277,36 @@ class Transformer(nnx.Module):
         """Hidden states of a whole canvas whose places all see each other.
 
         Args:
-            canvas: tokens, the mask token where nothing is known.
+            canvas: tokens, the mask token where nothing is known. Of a model that upsamples, as
+                wide as its source is, upsampled.
             context: what `begin` gave.
             valid: which places belong to the row.
             dropout: key of training's noise; None: no noise.
         """
-        return self.extend(canvas, context, mask=valid[:, None, :], dropout=dropout)[0]
+        drop = Dropout(self.config.dropout, dropout)
+        positions = context.length[:, None] + jnp.arange(canvas.shape[1])
+        unknown = context.memory and context.memory.canvas
+        x = drop(self.embed(canvas, positions, self.embedding, unknown))
+        return self._decode(x, context, positions, valid[:, None], drop)[0]
+
+    def lengths(self, context: Context) -> Float[Array, "batch lengths"]:
+        """Log-probabilities of outputs of 0, 1, 2, ... `max_positions` tokens, without EOS.
+
+        The head's classes are how much longer an output is than the source, from
+        `-(length_classes // 2)` on (Ghazvininejad et al. 2019, section 3.3).
+
+        Args:
+            context: what `begin` gave.
+        """
+        memory = context.memory
+        assert memory is not None
+        assert memory.lengths is not None
+        scores, source = memory.lengths.astype(jnp.float32), memory.mask.sum(-1)
+        classes = scores.shape[1]
+        of = jnp.arange(self.config.max_positions + 1) - source[:, None] + classes // 2
+        known = (of >= 0) & (of < classes)
+        found = jnp.take_along_axis(scores, jnp.clip(of, 0, classes - 1), axis=1)
+        return jax.nn.log_softmax(jnp.where(known, found, NEG))
 
     def logits(self, hidden: Hidden) -> Float[Array, "batch time vocab"]:
         """Unnormalised log-probabilities over the vocabulary, in float32."""
@@ -279,12 +336,15 @@ class Transformer(nnx.Module):
         tokens: Int[Array, "batch time"],
         position: Int[Array, "#batch time"],
         table: Embedding,
+        unknown: Hidden | None = None,
     ) -> Hidden:
-        """Embedded tokens, with sinusoidal or learned positions added."""
+        """Embedded tokens, `unknown` in place of mask tokens, with their positions added."""
         c = self.config
         x = table(tokens)
         if c.scale_embedding:
             x = x * c.d_model**0.5
+        if unknown is not None:
+            x = jnp.where((tokens == c.mask)[..., None], unknown, x)
         if c.positions == "sinusoidal":
             x = x + jnp.asarray(sinusoids(c.max_positions, c.d_model)).at[position].get(mode="clip")
         elif self.learned is not None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from nar.core import NarError
+from nar.core import NarError, Needs
 from nar.data.batching import Batch
 
 
@@ -29,11 +29,19 @@ class CrossEntropy:
     label_smoothing: float = 0.1
 
     def __post_init__(self):
-        if not 0 <= self.label_smoothing < 1:
-            raise NarError(f"label_smoothing={self.label_smoothing}: it must be in [0, 1)")
+        check_smoothing(self.label_smoothing)
+
+    @property
+    def needs(self) -> Needs:
+        """What is needed of the model."""
+        return Needs(causal=True)
 
     def __call__(
-        self, model: Any, batch: Batch, key: Key[Array, ""] | None
+        self,
+        model: Any,
+        batch: Batch,
+        key: Key[Array, ""] | None,
+        progress: Float[Array, ""] | float = 1.0,
     ) -> tuple[Float[Array, ""], dict[str, Num[Array, ""]]]:
         """The summed loss; sums of "tokens", "nll" (without smoothing) and "correct"."""
         encode, decode = (None, None) if key is None else jax.random.split(key)
@@ -44,6 +52,12 @@ class CrossEntropy:
         real = jnp.arange(batch.target.shape[1]) < batch.target_length[:, None]
         total = lambda x: jnp.where(real, x, 0).sum()  # noqa: E731
         return total(loss), {"tokens": real.sum(), "nll": total(nll), "correct": total(correct)}
+
+
+def check_smoothing(value: float) -> None:
+    """Raises a NarError unless `value` is a share of the label that can be spread."""
+    if not 0 <= value < 1:
+        raise NarError(f"label_smoothing={value}: it must be in [0, 1)")
 
 
 def smoothed(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -49,7 +50,8 @@ def check_model(
     for check in (
         spec,
         *(CAUSAL if model.spec.causal else ()),
-        *([fill] * model.spec.bidirectional),
+        *(CANVAS if model.spec.bidirectional else ()),
+        *([lengths] * model.spec.length_head),
     ):
         probe.point = check.__name__
         check(probe)
@@ -64,11 +66,13 @@ def spec(p: "Probe") -> None:
     s = p.model.spec
     p.hold(isinstance(p.model, Model), "begin, extend, fill, logits and spec are not all there")
     p.hold(isinstance(s, Spec) and hash(s) == hash(p.model.spec), f"{s!r} is no Spec")
-    for name in ("eos", "pad", "mask"):
+    for name in ("eos", "pad", "mask", "blank"):
         token = getattr(s, name)
-        known = token is None if name == "mask" else False
+        known = token is None if name in ("mask", "blank") else False
         p.hold(known or 0 <= token < s.vocab_size, f"{name}={token} of {s.vocab_size} tokens")
     p.hold(s.eos != s.pad, f"eos and pad are both {s.eos}: outputs could not be told from padding")
+    unlike = s.mask is None or s.mask != s.blank
+    p.hold(unlike, f"mask and blank are both {s.mask}: a blank on a canvas is something known")
 
 
 def shapes(p: "Probe") -> None:
@@ -189,42 +193,56 @@ def pure(p: "Probe") -> None:
 
 def alone(p: "Probe") -> None:
     """A row's logits depend neither on its neighbours nor on the padding of its source."""
-    fed, source = p.feed(p.tokens), p.source
+    fed = p.feed(p.tokens)
     wanted = p.whole(fed)
-    past = np.arange(source.tokens.shape[1]) >= np.asarray(source.length)[:, None]
-    noisy = source.replace(tokens=jnp.where(past, 1, source.tokens))
-    wide = source.replace(tokens=jnp.pad(source.tokens, ((0, 0), (0, 3))))
-    mirrored = jax.tree.map(lambda x: x[::-1], source)
-    p.same(p.whole(fed, noisy), wanted, "other tokens in the source's padding")
-    p.same(p.whole(fed, wide), wanted, "three more places of padding")
-    p.same(p.whole(fed[::-1], mirrored)[::-1], wanted, "rows in reverse order")
-    for row in range(p.batch):
-        one = slice(row, row + 1)
-        found = p.whole(fed[one], jax.tree.map(lambda x, one=one: x[one], source))
-        p.same(found, wanted[one], f"row {row} alone")
+    for how, source, rows in p.elsewhere():
+        p.same(p.whole(fed[rows], source), wanted[rows], how)
 
 
 def fill(p: "Probe") -> None:
     """Places of a canvas see all valid places and no others."""
-    context, _ = p.begin()
-    length = 1 + np.arange(p.batch) % LENGTH
-    valid = np.arange(LENGTH) < length[:, None]
-
-    @jax.jit
-    def logits(model, canvas, context, valid):
-        return model.logits(model.fill(canvas, context, valid))
-
-    wanted = np.asarray(logits(p.model, p.tokens, context, valid))
-    right = (*p.tokens.shape, p.model.spec.vocab_size)
+    canvas, valid = p.canvas()
+    wanted = p.fill(canvas, valid)
+    right = (*canvas.shape, p.model.spec.vocab_size)
     p.hold(wanted.shape == right, f"logits are {wanted.shape}; {right} is right")
-    for t in range(LENGTH):
-        canvas = p.tokens.copy()
-        canvas[:, t] = p.other(canvas[:, t])
-        found = np.asarray(logits(p.model, canvas, context, valid))
-        apart = np.abs(found - wanted).max(-1)
-        here = t < length
+    for t in range(canvas.shape[1]):
+        changed = canvas.copy()
+        changed[:, t] = p.other(canvas[:, t])
+        apart = np.abs(p.fill(changed, valid) - wanted).max(-1)
+        here = valid[:, t]
         p.hold((apart[here][valid[here]] > 0).all(), f"place {t} is not seen by all valid ones")
         p.hold(not apart[~here][valid[~here]].any(), f"place {t} is seen, and it is not valid")
+
+
+def fill_unknown(p: "Probe") -> None:
+    """Where nothing is known, a row's own source says what is predicted, and nothing else does."""
+    _, valid = p.canvas()
+
+    def logits(source: Source, rows: Any = slice(None)) -> np.ndarray:
+        canvas, within = p.canvas(source)
+        if p.model.spec.mask is not None:
+            canvas[:] = p.model.spec.mask
+        within[:, : valid.shape[1]] = valid[rows]
+        found = p.fill(canvas, within, source)[:, : valid.shape[1]]
+        return np.where(valid[rows][..., None], found, 0)
+
+    wanted = logits(p.source)
+    for how, source, rows in p.elsewhere():
+        p.same(logits(source, rows), wanted[rows], how)
+    tokens = np.asarray(p.source.tokens)
+    changed = p.source.replace(tokens=jnp.asarray(p.other(tokens)))
+    apart = np.abs(logits(changed) - wanted).max(-1)
+    p.hold((apart[valid] > 0).all(), "the source is not seen by all places")
+
+
+def lengths(p: "Probe") -> None:
+    """The probabilities of 0, 1, 2, ... tokens add up to 1, and are a row's own."""
+    wanted, most = p.lengths(p.source), p.model.spec.max_target
+    shape = (p.batch, wanted.shape[1] if most is None else most + 1)
+    p.hold(wanted.shape == shape, f"lengths are {wanted.shape}; {shape} is right")
+    p.same(wanted.sum(1), np.ones(p.batch), "the sum over all lengths", of="probability")
+    for how, source, rows in p.elsewhere():
+        p.same(p.lengths(source), wanted[rows], how, of="probability")
 
 
 CAUSAL = (
@@ -240,6 +258,8 @@ CAUSAL = (
     pure,
     alone,
 )
+
+CANVAS = (fill, fill_unknown)
 
 
 @dataclasses.dataclass
@@ -276,6 +296,37 @@ class Probe:
         )  # one shape, one program; nobody sees what follows
         return self.extend(fixed, self.begin(source, 0)[0])[0][:, : fed.shape[1]]
 
+    def canvas(self, source: Source | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ordinary tokens on a canvas for the source, and which places are valid."""
+        source = self.source if source is None else source
+        upsample, (batch, time) = self.model.spec.upsample, source.tokens.shape
+        width = upsample * time or LENGTH
+        length = upsample * np.asarray(source.length) if upsample else 1 + np.arange(batch) % LENGTH
+        tokens = np.random.default_rng(1).choice(self.ordinary, (batch, width))
+        return tokens, np.arange(width) < length[:, None]
+
+    def fill(self, canvas: np.ndarray, valid: np.ndarray, source: Source | None = None):
+        """Logits of a canvas, from a context without slots."""
+        context, _ = self.begin(source, 0)
+        return np.asarray(_fill(self.model, jnp.asarray(canvas), context, jnp.asarray(valid)))
+
+    def lengths(self, source: Source) -> np.ndarray:
+        """The probability of each length."""
+        return np.exp(np.asarray(_lengths(self.model, self.begin(source, 0)[0])))
+
+    def elsewhere(self) -> Iterator[tuple[str, Source, Any]]:
+        """The same rows with other padding and neighbours: how, the source, and which rows."""
+        source, every = self.source, np.arange(self.batch)
+        past = np.arange(source.tokens.shape[1]) >= np.asarray(source.length)[:, None]
+        noisy = source.replace(tokens=jnp.where(past, 1, source.tokens))
+        wide = source.replace(tokens=jnp.pad(source.tokens, ((0, 0), (0, 3))))
+        yield "other tokens in the source's padding", noisy, every
+        yield "three more places of padding", wide, every
+        yield "rows in reverse order", jax.tree.map(lambda x: x[::-1], source), every[::-1]
+        for row in every:
+            one = slice(row, row + 1)
+            yield f"row {row} alone", jax.tree.map(lambda x, one=one: x[one], source), one
+
     def feed(self, tokens: np.ndarray) -> np.ndarray:
         """The pending token, and tokens after it."""
         return np.concatenate([np.asarray(self.begin()[1])[:, None], tokens], axis=1)
@@ -296,13 +347,13 @@ class Probe:
         at = np.array([len(old) for old in past])[:, None] + np.arange(2)
         self.same(found, wanted[np.arange(len(rows))[:, None], at], f"tokens after {how}")
 
-    def same(self, found: np.ndarray, wanted: np.ndarray, what: str) -> None:
-        """Breaks where logits differ by more than rounding."""
+    def same(self, found: np.ndarray, wanted: np.ndarray, what: str, of: str = "logits") -> None:
+        """Breaks where numbers differ by more than rounding."""
         apart = np.nan_to_num(np.abs(found - wanted), nan=np.inf)
         if apart.size and apart.max() > self.tolerance * max(1.0, np.abs(wanted).max()):
             at = np.unravel_index(apart.argmax(), apart.shape)
             place = [int(i) for i in at]
-            self.broken(f"{what}: logits{place} is {found[at]:.6g}; {wanted[at]:.6g} is right")
+            self.broken(f"{what}: {of}{place} is {found[at]:.6g}; {wanted[at]:.6g} is right")
 
     def hold(self, true: Any, otherwise: str) -> None:
         """Breaks unless `true`."""
@@ -323,3 +374,13 @@ def _begin(model, source, slots):
 def _extend(model, tokens, context, positions, mask):
     hidden, fresh = model.extend(tokens, context, positions, mask)
     return model.logits(hidden), fresh
+
+
+@jax.jit
+def _fill(model, canvas, context, valid):
+    return model.logits(model.fill(canvas, context, valid))
+
+
+@jax.jit
+def _lengths(model, context):
+    return model.lengths(context)

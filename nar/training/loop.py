@@ -24,7 +24,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Num
 
-from nar.core import NarError, at_least
+from nar.core import NarError, at_least, role
 from nar.data.batching import Batch
 from nar.objectives.protocol import Objective
 from nar.sharding import place, place_batch
@@ -105,13 +105,16 @@ def accumulate(
     Args:
         model: what is trained.
         batch: pairs.
-        number: the batch's number, counted from the start of the training; noise depends on it.
+        number: the batch's number, counted from the start of the training; noise depends on it,
+            and so does what changes while a training lasts.
         total: what this function returned for earlier batches of the same update; donated.
         objective: the loss.
         config: the seed.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), number)
-    (loss, sums), gradient = jax.value_and_grad(objective, has_aux=True)(model, batch, key)
+    progress = number / (config.steps * config.accumulation)
+    gradient_of = jax.value_and_grad(objective, has_aux=True)
+    (loss, sums), gradient = gradient_of(model, batch, key, progress)
     new = gradient, {"loss": loss, **sums}
     return new if total is None else jax.tree.map(jnp.add, total, new)
 
@@ -208,11 +211,14 @@ def train(
         The model that `config.average_last` says.
 
     Raises:
+        IncompatibleModel: the model lacks what `objective.needs` names.
         NarError: the batches or the validation cannot be used so.
         Diverged: the loss or the gradient is not finite. No checkpoint holds such an update.
         DamagedCheckpoint, MismatchedCheckpoint: the latest checkpoint cannot be used.
         KeyboardInterrupt: SIGINT or SIGTERM came, and a checkpoint was written.
     """
+    if objective.needs is not None:
+        objective.needs.check(role(model).spec, who=objective, of="the model")
     _check_data(batches, validation)
     run_dir = pathlib.Path(run_dir)
     job = {"objective": objective, "config": config}

@@ -98,6 +98,8 @@ class Log:
         }
         self._metrics.write(self._step, "train", values)
         text = f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} target tokens/s"
+        if impossible := sum(x for name, x in values.items() if name.endswith("impossible")):
+            text += f", {impossible:.0f} rows impossible"
         self._progress("step", self._step, self._steps, text)
         self._seen.clear()
         self.restart_clock()
@@ -141,8 +143,14 @@ def _added(sums: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _means(sums: Mapping[str, float]) -> dict[str, float]:
-    rest = sums.keys() - {"tokens", "grad_norm"}
-    return {name: sums[name] / max(sums["tokens"], 1) for name in sorted(rest)}
+    """What `Objective` says of each sum: a mean of tokens, a mean of rows, or a count."""
+
+    def mean(name: str) -> float:
+        if name == "rows" or name.endswith("impossible"):
+            return sums[name]
+        return sums[name] / max(sums["rows" if name.startswith("length_") else "tokens"], 1)
+
+    return {name: mean(name) for name in sorted(sums.keys() - {"tokens", "grad_norm"})}
 
 
 # ------------------------------------------------------------------------------------------ files

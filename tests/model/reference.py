@@ -119,15 +119,17 @@ class Reference:
     def __init__(self, model):
         self.model, self.c = model, model.config
 
-    def embed(self, tokens, positions, table):
+    def embed(self, tokens, positions, table, unknown=None):
         c = self.c
         x = array(table.table)[tokens] * (math.sqrt(c.d_model) if c.scale_embedding else 1)
-        for row, position in zip(x, positions, strict=True):
+        for i, (row, position) in enumerate(zip(x, positions, strict=True)):
+            if unknown is not None and tokens[i] == c.mask:
+                row[:] = unknown[i]
             if c.positions == "sinusoidal":
-                for i in range(c.d_model // 2):
-                    angle = position / 10_000 ** (2 * i / c.d_model)
-                    row[i] += math.sin(angle)
-                    row[i + c.d_model // 2] += math.cos(angle)
+                for k in range(c.d_model // 2):
+                    angle = position / 10_000 ** (2 * k / c.d_model)
+                    row[k] += math.sin(angle)
+                    row[k + c.d_model // 2] += math.cos(angle)
             if c.positions == "learned":
                 row += array(self.model.learned.table)[position]
         return x
@@ -234,12 +236,12 @@ class Reference:
         x = self.embed(source, positions, m.source_embedding or m.embedding)
         return self.stack(m.encoder, x, positions, EVERYTHING, None, bidirectional=True)
 
-    def logits(self, source, tokens, sees=CAUSAL):
+    def logits(self, source, tokens, sees=CAUSAL, unknown=None):
         """After every one of `tokens`, which follow the source or, without an encoder, hold it."""
         m, c = self.model, self.c
         memory = self.encode(source) if c.encoder_layers else None
-        x = self.embed(tokens, range(len(tokens)), m.embedding)
-        x = self.stack(m.decoder, x, range(len(tokens)), sees, memory, bidirectional=False)
+        x = self.embed(tokens, range(len(tokens)), m.embedding, unknown)
+        x = self.stack(m.decoder, x, range(len(tokens)), sees, memory, not c.causal)
         table = m.output if c.embeddings in ("inputs", "separate") else m.embedding
         y = x * c.logits_scale @ array(table.table).T
         return y if m.logits_bias is None else y + array(m.logits_bias)
@@ -252,3 +254,22 @@ class Reference:
         """Logits that predict each token of the target."""
         fed = self.first(source)
         return self.logits(source, fed + target[:-1])[len(fed) - 1 :]
+
+    def fill(self, source, canvas):
+        """Logits of each place of a canvas."""
+        unknown = None
+        if self.c.upsample:
+            wide = product(self.model.upsample, self.encode(source))
+            unknown = [part for state in wide for part in np.split(state, self.c.upsample)]
+        return self.logits(source, canvas, EVERYTHING, unknown)
+
+    def lengths(self, source):
+        """The probability of each length that the head has a class for."""
+        score = product(self.model.length_head, self.encode(source).mean(0))
+        shortest = len(source) - len(score) // 2
+        inside = {
+            shortest + i: math.exp(x)
+            for i, x in enumerate(score)
+            if 0 <= shortest + i <= self.c.max_positions
+        }
+        return {length: x / sum(inside.values()) for length, x in inside.items()}

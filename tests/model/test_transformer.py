@@ -59,6 +59,19 @@ SETTINGS = {
 }
 
 
+CANVAS = {"causal": False, "bidirectional": True, "mask": 4}
+CANVASES = {
+    "canvas": CANVAS,
+    "canvas of a causal model": {**CANVAS, "causal": True, "positions": "relative"},
+    "canvas, both directions": {**CANVAS, "positions": "relative", "length_classes": 7},
+    "upsampled": {**CANVAS, "upsample": 2, "length_classes": 1},
+    "upsampled by 3": {**CANVAS, **MARIAN, "upsample": 3, "positions": "learned"},
+    "upsampled t5": {**CANVAS, **T5, "upsample": 2, "length_classes": 40},
+    "not upsampled": {**CANVAS, "upsample": 1, "positions": "rotary"},
+}
+"""Of these, `fill` is compared; the mask token is in the sources too, where it is one like any."""
+
+
 @jax.jit
 def forced(model, source, target, begin_key=None, extend_key=None):
     """Logits that predict each token of the target."""
@@ -78,10 +91,43 @@ def test_teacher_forced_logits_are_those_of_the_papers(name, kind):
         np.testing.assert_allclose(got[row, : len(target)], want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", CANVASES)
+def test_a_canvas_is_predicted_as_the_papers_do(name):
+    model, rng = build(**CANVASES[name]), np.random.default_rng(0)
+    upsample = model.config.upsample
+    count = [len(source) * upsample for source in SOURCES] if upsample else [5, 1, 7]
+    canvas = rng.choice([4, 4, 5, 8, 10], (3, max(count)))
+    valid = np.arange(max(count)) < np.array(count)[:, None]
+    assert (canvas[valid] == 4).any()
+
+    @jax.jit
+    def logits(model, source, canvas):
+        return model.logits(model.fill(canvas, model.begin(source, 0)[0], valid))
+
+    got = logits(model, Source.of(SOURCES), canvas)
+    for row, (source, n) in enumerate(zip(SOURCES, count, strict=True)):
+        want = Reference(model).fill(source, canvas[row, :n])
+        np.testing.assert_allclose(got[row, :n], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n, c in CANVASES.items() if c.get("length_classes")])
+def test_lengths_are_those_of_the_classes_around_the_source(name):
+    model = build(**CANVASES[name])
+    lengths = jax.jit(lambda m, s: jnp.exp(m.lengths(m.begin(s, 0)[0])))
+    got = lengths(model, Source.of(SOURCES))
+    assert got.shape == (3, SMALL["max_positions"] + 1)
+    for row, source in enumerate(SOURCES):
+        want = np.zeros(got.shape[1])
+        for length, share in Reference(model).lengths(source).items():
+            want[length] = share
+        np.testing.assert_allclose(got[row], want, rtol=1e-4, atol=1e-6)
+
+
 def test_the_settings_above_name_every_choice_of_the_config():
     default = TransformerConfig(**SMALL)
     for field in dataclasses.fields(TransformerConfig):
-        used = {s.get(field.name, getattr(default, field.name)) for s in SETTINGS.values()}
+        settings = (SETTINGS | CANVASES).values()
+        used = {s.get(field.name, getattr(default, field.name)) for s in settings}
         if typing.get_origin(field.type) is typing.Literal and field.name != "dtype":
             assert used == set(typing.get_args(field.type)), field.name
         elif field.type is bool:
@@ -169,9 +215,24 @@ def test_dropout_only_with_a_key_and_the_same_with_the_same(kind):
             assert not np.allclose(noisy[0], different[0])
 
 
+def test_dropout_of_a_canvas():
+    canvas, valid = jnp.full((3, 10), 4), jnp.ones((3, 10), bool)
+    model, plain = (build(dropout=rate, **CANVASES["upsampled"]) for rate in (0.3, 0.0))
+
+    @jax.jit
+    def filled(model, key=None):
+        return model.fill(canvas, model.begin(Source.of(SOURCES), 0)[0], valid, dropout=key)
+
+    one, two = jax.random.split(jax.random.key(1))
+    chex.assert_trees_all_equal(filled(model), filled(plain))
+    chex.assert_trees_all_equal(filled(model, one), filled(model, one))
+    for other in (filled(model), filled(model, two)):
+        assert not np.allclose(filled(model, one)[0], other[0])
+
+
 # ------------------------------------------------------------------------------------- a pytree
 def test_a_model_is_a_pytree_of_float32_parameters_with_named_axes():
-    for settings in SETTINGS.values():
+    for settings in (SETTINGS | CANVASES).values():
         create = functools.partial(Transformer, TransformerConfig(**{**SMALL, **settings}))
         shape = jax.eval_shape(create, key=jax.random.key(0))
         variables = jax.tree.leaves(shape, is_leaf=lambda x: isinstance(x, nnx.Variable))
@@ -238,3 +299,7 @@ def test_what_a_model_offers():
         assert (spec.mask, spec.eos, spec.pad) == (4, 5, 6)
         assert spec.causal
         assert not spec.bidirectional
+    spec = build(**CANVASES["upsampled"], blank=5).spec
+    assert (spec.causal, spec.bidirectional, spec.upsample) == (False, True, 2)
+    assert (spec.length_head, spec.mask, spec.blank, spec.exits) == (True, 4, 5, 0)
+    assert (spec.max_source, spec.max_target) == (12, 24)

@@ -30,8 +30,9 @@ class Walk:
     goal: float = 0.0
     bad: float = 1e9
     only_gradient: bool = False
+    needs = None
 
-    def __call__(self, model, batch, key):
+    def __call__(self, model, batch, key, progress=1.0):
         p, sums = model["p"], {"tokens": jnp.int32(batch.size)}
         if key is None:
             return jnp.abs(p - self.goal) * batch.size, sums

@@ -1,7 +1,9 @@
 import json
 import struct
 
-from nar.training.metrics import Metrics
+import pytest
+
+from nar.training.metrics import Log, Metrics
 
 
 def lines(run_dir):
@@ -28,6 +30,21 @@ def test_a_new_run_in_an_old_folder_starts_anew(tmp_path):
         with Metrics(tmp_path) as metrics:
             metrics.write(1, "train", {"loss": 1.0})
     assert len(lines(tmp_path)) == 1
+
+
+def test_a_sum_is_reported_over_tokens_or_rows_or_as_the_count_that_it_is(tmp_path):
+    sums = {"loss": 6.0, "tokens": 4, "impossible": 5}
+    sums |= {"rows": 2, "length_nll": 3.0, "length_impossible": 1}
+    with Log(tmp_path, 10, 0, 0, lambda step: 0.1, checkpoints=None) as log:
+        for step in (1, 2):
+            log.add(step, {**sums, "grad_norm": 2.0})
+        assert log.write() == 8
+        log.write_validation(2, [sums, sums])
+    train, validation = lines(tmp_path)
+    wanted = {"loss": 1.5, "impossible": 10, "rows": 4, "length_nll": 1.5, "length_impossible": 2}
+    assert validation == {"step": 2, "split": "validation", **wanted}
+    assert {name: train[name] for name in wanted} == pytest.approx(wanted)
+    assert (train["tokens"], train["grad_norm"]) == (8, 2.0)
 
 
 def fields(message):
