@@ -13,30 +13,40 @@ from nar.core import (
     Stats,
 )
 from nar.decoders import (
+    CTC,
     DECODERS,
     Beam,
     CorpusLookup,
+    CTCBeam,
     GaussSeidelJacobi,
     Greedy,
     HybridJacobi,
     Jacobi,
     Lookahead,
+    MaskPredict,
+    NoisyParallel,
+    ParallelDraft,
     PromptLookup,
+    QuotaUnmasking,
     Sample,
     SelfSpeculative,
     SpeculativeDecoding,
+    ThresholdUnmasking,
     make,
     register,
 )
 from nar.drafters import SuffixArray
 from nar.drivers import decode, stream, trace
 from nar.model import Model, Transformer, TransformerConfig
+from nar.ngram import NGram
 from nar.translator import Translator, load
 
 __all__ = [
+    "CTC",
     "DECODERS",
     "Beam",
     "Bundle",
+    "CTCBeam",
     "CorpusLookup",
     "Decoder",
     "GaussSeidelJacobi",
@@ -45,11 +55,16 @@ __all__ = [
     "IncompatibleModel",
     "Jacobi",
     "Lookahead",
+    "MaskPredict",
     "Model",
+    "NGram",
     "NarError",
     "Needs",
+    "NoisyParallel",
     "Output",
+    "ParallelDraft",
     "PromptLookup",
+    "QuotaUnmasking",
     "Sample",
     "SelfSpeculative",
     "Source",
@@ -58,6 +73,7 @@ __all__ = [
     "State",
     "Stats",
     "SuffixArray",
+    "ThresholdUnmasking",
     "Transformer",
     "TransformerConfig",
     "Translator",

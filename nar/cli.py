@@ -1,4 +1,4 @@
-"""The command line: nar translate | trace | bench | tune."""
+"""The command line: nar translate | trace | bench | tune | ngram."""
 
 import contextlib
 import dataclasses
@@ -24,12 +24,17 @@ class Helpers:
     """What some decoders need beside a model.
 
     Attributes:
-        draft: directory of a smaller model with the same vocabulary, for the decoder speculative.
+        draft: directory of a model with the same vocabulary, for speculative (a smaller one) and
+            parallel-draft (one that predicts in parallel).
+        reranker: directory of a causal model with the same vocabulary, for noisy-parallel.
         corpus: a file of texts like those to write, one a line, for the decoder corpus-lookup.
+        language: an ARPA file that nar ngram wrote, for the decoder ctc-beam with alpha above 0.
     """
 
     draft: pathlib.Path | None = None
+    reranker: pathlib.Path | None = None
     corpus: pathlib.Path | None = None
+    language: pathlib.Path | None = None
 
 
 ALONE = Helpers()
@@ -253,6 +258,29 @@ def tune(
         )
     table(tuned).show()
     print(*answer(tuned), *write_tuned(tuned, output), sep="\n")
+
+
+@app.command
+def ngram(*, model: pathlib.Path, text: pathlib.Path, output: pathlib.Path, order: int = 4) -> None:
+    """Learns an n-gram language model of a model's pieces (Kneser-Ney), for --language.
+
+    Args:
+        model: directory of a trained model and its tokenizer.
+        text: a file of texts like those to write, one a line.
+        output: the ARPA file.
+        order: pieces of the longest n-grams.
+    """
+    from nar.lines import read_texts
+    from nar.ngram import ends, kneser_ney, write_arpa
+    from nar.translator import load
+
+    tokenizer = load(model).tokenizer
+    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+    bos, eos = ends(pieces)
+    texts = tokenizer.encode(read_texts(text))
+    learned = kneser_ney(texts, order=order, vocab_size=len(pieces), bos=bos, eos=eos)
+    write_arpa(output, learned, pieces)
+    print(output)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

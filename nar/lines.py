@@ -7,13 +7,13 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from nar.core import Decoder, NarError, at_least
+from nar.core import Decoder, NarError, at_least, differences
 from nar.streaming import check_stops
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Lines:
     Only LF and CRLF end a line, and the last one may have no end.
     """
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: Iterable[bytes]):
         self._text, self._starts = bytearray(), array.array("q", [0])
         for line in stream:
             self._text += line.removesuffix(b"\n")
@@ -48,6 +48,13 @@ class Lines:
         """A line; a NarError names its number when it is not UTF-8."""
         i = range(len(self))[index]
         return text_of(self._text[self._starts[i] : self._starts[i + 1]], i)
+
+
+def read_texts(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a file that are not blank."""
+    with open(path, "rb") as file:
+        lines = Lines(file)
+    return [text for i in range(len(lines)) if (text := lines[i]).strip()]
 
 
 def one_line(text: str) -> str:
@@ -78,6 +85,7 @@ def translations(
     truncate: bool = False,
     stop: Sequence[str] = (),
     journal: "Journal | None" = None,
+    shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[str]]:
     """Translates lines, in windows of `WINDOW` batches whose lines are sorted by length.
@@ -93,6 +101,8 @@ def translations(
         truncate: cut lines of more tokens than the model reads, and warn.
         stop: strings that end an output before them.
         journal: what it holds is not translated again; what is translated is added to it.
+        shard: `(i, n)`: only the windows i, i + n, i + 2 n, ...: n processes share the work, and
+            batch the lines as one would.
         progress: told how many lines are done.
 
     Returns:
@@ -117,8 +127,7 @@ def translations(
 
     def windows() -> Iterator[list[str]]:
         done = 0
-        for start in range(0, len(lines), WINDOW * batch_size):
-            window = range(start, min(start + WINDOW * batch_size, len(lines)))
+        for window in windows_of(lines, batch_size)[slice(shard[0], None, shard[1])]:
             found = {} if journal is None else journal.read(window)
             rest = [i for i in window if counts[i] and i not in found]
             progress(done := done + len(window) - len(rest))
@@ -136,6 +145,12 @@ def translations(
             yield [found.get(i, "") for i in window]
 
     return windows()
+
+
+def windows_of(lines: Lines | Sequence[str], batch_size: int) -> list[range]:
+    """The numbers of the lines that are sorted by length together."""
+    size = WINDOW * batch_size
+    return [range(i, min(i + size, len(lines))) for i in range(0, len(lines), size)]
 
 
 def _count_tokens(
@@ -203,7 +218,7 @@ class Journal:
         Raises:
             NarError: the file is damaged, another run's (the differences are named), or no journal.
         """
-        run = {**self._settings, "lines": len(lines), "text": _digest(lines)}
+        run = {**self._settings, "lines": len(lines), "text": digest(lines)}
         header = json.dumps({_KIND: run}).encode() + b"\n"
         self._record = np.full(len(lines), -1, np.int64)  # where in the file; -1: nowhere
         self._file.seek(0)
@@ -237,6 +252,10 @@ class Journal:
             found |= _texts(self._file.readline())
         return {i: text for i, text in found.items() if i in window}
 
+    def lacks(self, window: range) -> list[int]:
+        """The numbers of the lines, of some, that `begin` did not find."""
+        return [i for i in window if self._record[i] < 0]
+
     def add(self, texts: Mapping[int, str]) -> None:
         """Keeps the translations of a batch."""
         self._append(json.dumps(texts, ensure_ascii=False).encode() + b"\n")
@@ -259,16 +278,12 @@ def _difference(header: bytes, run: Mapping[str, Any]) -> str:
         found = dict(json.loads(header)[_KIND])
     except (ValueError, TypeError, KeyError):
         return "is no journal of translations; it was left as it is"
-    different = [
-        f"{name} is {found.get(name)!r} there and {run.get(name)!r} here"
-        for name in {**run, **found}
-        if found.get(name) != run.get(name)
-    ]
-    return f"is the journal of another run: {'; '.join(different)}"
+    return f"is the journal of another run: {'; '.join(differences(found, run))}"
 
 
-def _digest(lines: Lines | Sequence[str]) -> str:
-    digest = hashlib.sha256()
+def digest(lines: Lines | Sequence[str]) -> str:
+    """A string that changes with the lines."""
+    found = hashlib.sha256()
     for i in range(len(lines)):
-        digest.update(lines[i].encode() + b"\n")
-    return digest.hexdigest()[:12]
+        found.update(lines[i].encode() + b"\n")
+    return found.hexdigest()[:12]

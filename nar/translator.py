@@ -18,11 +18,13 @@ from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
 from nar.data.tokenizer import FILE, Tokenizer, Vocabulary
 from nar.decoders import Greedy, make
+from nar.decoders.noisy_parallel import RERANKER
 from nar.drafters.corpus import CORPUS, SuffixArray
 from nar.drafters.draft_model import DRAFT
 from nar.drivers import decode
 from nar.files import read_json
-from nar.lines import Lines, one_line, translations
+from nar.lines import one_line, read_texts, translations
+from nar.ngram import LANGUAGE, read_arpa
 from nar.sharding import make_mesh, place, place_batch
 from nar.streaming import stop_place, unfold
 
@@ -228,38 +230,48 @@ def load(
     directory: str | os.PathLike[str],
     *,
     draft: str | os.PathLike[str] | None = None,
+    reranker: str | os.PathLike[str] | None = None,
     corpus: str | os.PathLike[str] | None = None,
+    language: str | os.PathLike[str] | None = None,
 ) -> Translator:
     """A trained model and its tokenizer.
 
     Args:
         directory: as experiments leave them in `runs/NAME/model`, or in Hugging Face's layout:
             `config.json` says which it is.
-        draft: directory of a smaller model with the same vocabulary, for `speculative`.
+        draft: directory of a model with the same vocabulary: a smaller one for `speculative`, one
+            that predicts in parallel for `parallel-draft`.
+        reranker: directory of a causal model with the same vocabulary, for `noisy-parallel`.
         corpus: a file of texts like those to write, one a line, for `corpus-lookup`.
+        language: an ARPA file of n-grams of the tokenizer's pieces, as `nar ngram` writes them, for
+            `ctc-beam`.
 
     Raises:
         NarError: a directory holds no model or no tokenizer, or one that is damaged or not
-            supported, or they do not belong together; or the corpus is empty.
+            supported, or they do not belong together; the corpus is empty; or the ARPA file is
+            damaged.
     """
     translator = _load_one(pathlib.Path(directory))
     others: dict[str, Any] = {}
     weights = [translator.weights]
-    if draft is not None:
-        smaller = _load_one(pathlib.Path(draft))
-        if smaller.tokenizer.fingerprint != translator.tokenizer.fingerprint:
+    for name, path in ((DRAFT, draft), (RERANKER, reranker)):
+        if path is None:
+            continue
+        other = _load_one(pathlib.Path(path))
+        if other.tokenizer.fingerprint != translator.tokenizer.fingerprint:
             raise NarError(
-                f"{draft} and {directory} have different vocabularies: a draft model must share "
+                f"{path} and {directory} have different vocabularies: a {name} model must share "
                 "the target's"
             )
-        others[DRAFT] = smaller.model
-        weights.append(smaller.weights)
+        others[name] = other.model
+        weights.append(other.weights)
     if corpus is not None:
-        with open(corpus, "rb") as file:
-            lines = Lines(file)
-        texts = [text for i in range(len(lines)) if (text := lines[i]).strip()]
-        others[CORPUS] = SuffixArray.of(translator.tokenizer.encode(texts))
+        others[CORPUS] = SuffixArray.of(translator.tokenizer.encode(read_texts(corpus)))
         weights.append(hash_files(pathlib.Path(corpus))[:12])
+    if language is not None:
+        pieces = translator.tokenizer.pieces(range(translator.tokenizer.vocab_size))
+        others[LANGUAGE] = read_arpa(language, pieces)
+        weights.append(hash_files(pathlib.Path(language))[:12])
     if not others:
         return translator
     model = Bundle.of(**{TARGET: translator.model}, **others)

@@ -5,22 +5,33 @@ from typing import Any
 import numpy as np
 
 from nar import (
+    CTC,
     Beam,
     Bundle,
     CorpusLookup,
+    CTCBeam,
     Decoder,
     GaussSeidelJacobi,
     Greedy,
     HybridJacobi,
     Jacobi,
     Lookahead,
+    MaskPredict,
+    NoisyParallel,
+    ParallelDraft,
     PromptLookup,
+    QuotaUnmasking,
     Sample,
     SelfSpeculative,
+    Source,
     SpeculativeDecoding,
     SuffixArray,
+    ThresholdUnmasking,
 )
+from nar.core import TARGET
 from nar.testing import check_decoder, oracles, random_model
+from tests import canvases, prefix_beam
+from tests.language import random_language
 
 CASES = {
     "greedy": Greedy(max_length=12, scores=True),
@@ -34,23 +45,58 @@ CASES = {
     "corpus-lookup": CorpusLookup(max_length=12, guesses=3, ngram=2, candidates=2),
     "speculative": SpeculativeDecoding(max_length=12, guesses=3, branches="2-2-1"),
     "self-speculative": SelfSpeculative(max_length=12, guesses=3, nodes=4),
+    "ctc": CTC(max_length=12),
+    "ctc-beam": CTCBeam(max_length=12, beams=4, top_k=3, alpha=0.3, beta=0.5, nbest=2),
+    "mask-predict": MaskPredict(max_length=12, calls=4, lengths=3),
+    "threshold-unmasking": ThresholdUnmasking(max_length=12, threshold=0.5, block=5),
+    "quota-unmasking": QuotaUnmasking(max_length=12, calls=5, lengths=2),
+    "noisy-parallel": NoisyParallel(max_length=12, base=MaskPredict(calls=1, lengths=3)),
+    "parallel-draft": ParallelDraft(max_length=12, guesses=4, suffix=2, reach=2),
 }
 """One decoder of every kind; a new kind needs a line here."""
 
 
 LOSSLESS = [name for name, case in CASES.items() if case.lossless == "greedy"]
+CANVASES = [name for name, case in CASES.items() if case.needs[TARGET].bidirectional]
+"""Decoders of models that predict a canvas, all of which have an encoder."""
+
+ON = [
+    (name, encoder)
+    for name in CASES
+    for encoder in (True, False)
+    if encoder or name not in CANVASES
+]
+"""Every decoder, with and without an encoder where there are models of both kinds."""
 
 
 def equipped(decoder: Decoder, model: Any) -> Any:
-    """The model, and beside it what the decoder needs: a draft model, or a corpus."""
+    """The model, and beside it what the decoder needs: a draft or language model, or a corpus.
+
+    Where the decoder predicts a canvas and the model does not: one that does, of its vocabulary.
+    """
     spec = model.spec
+    same = {"vocab_size": spec.vocab_size, "eos": spec.eos, "pad": spec.pad}
+    if decoder.needs[TARGET].bidirectional and not spec.bidirectional:
+        return equipped(decoder, random_canvas_model(decoder, **same))
+    if isinstance(decoder, CTCBeam):
+        return Bundle.of(target=model, language=random_language(spec.vocab_size))
+    if isinstance(decoder, NoisyParallel):
+        return Bundle.of(target=model, reranker=random_model(seed=7, **same))
+    if isinstance(decoder, ParallelDraft):
+        return Bundle.of(target=model, draft=random_canvas_model(decoder.base, **same))
     if "draft" in decoder.needs:
-        same = {"vocab_size": spec.vocab_size, "eos": spec.eos, "pad": spec.pad}
         return Bundle.of(target=model, draft=random_model(encoder=spec.encoder, seed=7, **same))
     if isinstance(decoder, CorpusLookup):
         texts = np.random.default_rng(0).integers(5, spec.vocab_size, (20, 9)).tolist()
         return Bundle.of(target=model, corpus=SuffixArray.of(texts))
     return model
+
+
+def random_canvas_model(decoder: Decoder, **config: Any) -> Any:
+    """A random model of canvases such as the decoder needs."""
+    ctc = {"upsample": 2, "blank": 5}
+    kind = ctc if decoder.needs[TARGET].upsample else {"length_classes": 16}
+    return random_model(causal=False, bidirectional=True, **kind, **config)
 
 
 def beam_reference(decoder, model, source):
@@ -60,7 +106,27 @@ def beam_reference(decoder, model, source):
     return [hypotheses[0].tokens for hypotheses in found]
 
 
-REFERENCES = {"beam": beam_reference}
+def noisy_reference(decoder, model, source):
+    """Of each row's candidates the one that the causal model likes best."""
+    found = canvases.candidates(decoder.inner, model.models["target"], source)
+    best = []
+    for row, candidates in enumerate(found):
+        one = Source.of([np.asarray(source.tokens)[row, : int(source.length[row])].tolist()])
+        liked = []
+        for _, tokens, _ in candidates:
+            logits = oracles.teacher_forced(model.models["reranker"], one, np.array([tokens]))
+            said = oracles.log_softmax(np.asarray(logits[0], np.float64))
+            liked.append(said[np.arange(len(tokens)), tokens].mean())
+        best.append(candidates[int(np.argmax(liked))][1])
+    return best
+
+
+REFERENCES = {
+    **dict.fromkeys(CANVASES, canvases.reference),
+    "noisy-parallel": noisy_reference,
+    "beam": beam_reference,
+    "ctc-beam": prefix_beam.reference,
+}
 
 
 def check(name, model, **options):

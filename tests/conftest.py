@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+from typing import Any
 
 import hypothesis
 import jax
@@ -13,6 +14,8 @@ import pytest
 
 import nar
 from nar import Source, Transformer
+from nar.data.batching import Batch
+from nar.objectives import CTC, CrossEntropy, Masked, Objective
 from nar.testing import random_model
 from nar.testing.oracles import log_softmax
 
@@ -40,38 +43,36 @@ def toy_source(seed: int, encoder: bool) -> Source:
     return Source.of([row if encoder else [*row, 2] for row in rows], width=6)
 
 
-@functools.cache
-def trained_model(encoder: bool, steps: int = 300) -> Transformer:
+def backwards(key: jax.Array, *, encoder: bool) -> Batch:
+    """Some of the toy task's pairs: a target is its source, backwards."""
+    first, second = jax.random.split(key)
+    length = jax.random.randint(first, (64,), 1, 6)
+    symbols = jax.random.randint(second, (64, 6), 5, 13)
+    place = jnp.arange(6)
+    back = jnp.take_along_axis(symbols, jnp.maximum(length[:, None] - 1 - place, 0), axis=1)
+    target = jnp.where(place < length[:, None], back, 3)
+    if encoder:
+        return Batch(Source(symbols, length), target, length + 1)
+    prompt = jnp.where(place == length[:, None], 2, symbols)
+    return Batch(Source(prompt, length + 1), target, length + 1)
+
+
+def fit(objective: Objective, steps: int = 300, **shape: Any) -> Transformer:
     """Learns to write its source backwards; the shape is `random_model`'s, so programs are too."""
-    config = random_model(encoder=encoder).config
+    config = random_model(**shape).config
     model = Transformer(config, key=jax.random.key(1))
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
 
-    def batch(key):
-        first, second = jax.random.split(key)
-        length = jax.random.randint(first, (64,), 1, 6)
-        symbols = jax.random.randint(second, (64, 6), 5, 13)
-        place = jnp.arange(6)
-        back = jnp.take_along_axis(symbols, jnp.maximum(length[:, None] - 1 - place, 0), axis=1)
-        target = jnp.where(place < length[:, None], back, config.eos)
-        weight = place <= length[:, None]
-        if encoder:
-            return Source(symbols, length), target, weight
-        prompt = jnp.where(place == length[:, None], config.bos, symbols)
-        return Source(prompt, length + 1), target, weight
-
-    def loss(model, source, target, weight):
-        context, pending = model.begin(source, 0)
-        fed = jnp.concatenate([pending[:, None], target[:, :-1]], axis=1)
-        logits = model.logits(model.extend(fed, context)[0])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, target)
-        return (losses * weight).sum() / weight.sum()
+    def loss(model, key):
+        batch = backwards(key, encoder=config.encoder_layers > 0)
+        total, sums = objective(model, batch, key)
+        return total / sums["tokens"]
 
     @jax.jit
     def train(model, key):
         def step(carry, key):
             model, state = carry
-            value, gradient = jax.value_and_grad(loss)(model, *batch(key))
+            value, gradient = jax.value_and_grad(loss)(model, key)
             change, state = optimizer.update(gradient, state, model)
             return (optax.apply_updates(model, change), state), value
 
@@ -83,10 +84,31 @@ def trained_model(encoder: bool, steps: int = 300) -> Transformer:
     return model
 
 
+@functools.cache
+def trained_model(encoder: bool) -> Transformer:
+    """One that predicts the next token."""
+    return fit(CrossEntropy(label_smoothing=0.0), encoder=encoder)
+
+
+@functools.cache
+def trained_canvas_model(upsample: bool) -> Transformer:
+    """One that predicts a canvas: by CTC, or masked places of one whose length it predicts too."""
+    if upsample:
+        return fit(CTC(), causal=False, bidirectional=True, upsample=2, blank=13, vocab_size=14)
+    objective = Masked(label_smoothing=0.0)
+    return fit(objective, 600, causal=False, bidirectional=True, length_classes=16)
+
+
 @pytest.fixture(scope="session")
 def trained():
     """`trained(encoder)` is a model that writes its source backwards."""
     return trained_model
+
+
+@pytest.fixture(scope="session")
+def trained_canvas():
+    """`trained_canvas(upsample)` is a model that does so on a canvas."""
+    return trained_canvas_model
 
 
 @pytest.fixture(scope="session")

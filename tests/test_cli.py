@@ -2,6 +2,7 @@ import collections
 import io
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -181,6 +182,38 @@ def test_interrupted(nar_translate, monkeypatch, capsysbinary, tmp_path, options
         nar_translate(b"Hund\n", *options)
     assert stop.value.code == 130
     assert hint in capsysbinary.readouterr().err.decode()
+
+
+# ------------------------------------------------------------------------------- language models
+def test_a_language_model_is_learned_and_decides(nar_translate, capsysbinary, tmp_path):
+    translator = random_translator(causal=False, bidirectional=True, upsample=2, blank=5)
+    directory = save(translator, tmp_path / "model")
+    texts, favourite = random_texts(8), re.compile("dem Haus( vor dem Haus)*")
+    (tmp_path / "texts").write_text("\ndem Haus vor dem Haus\n" * 9)
+    arguments = ["ngram", "--model", directory, "--text", tmp_path / "texts", "--order", "3"]
+    cli.main([str(x) for x in (*arguments, "--output", tmp_path / "arpa")])
+    assert capsysbinary.readouterr().out.decode() == f"{tmp_path / 'arpa'}\n"
+    assert (tmp_path / "arpa").read_text().count("▁dem ▁Haus ▁vor") == 1
+
+    options = ("--language", str(tmp_path / "arpa"), "--max-length", "8", "--decoder")
+    decoder = "ctc-beam:top_k=20,alpha=20,beta=6"
+    out, err = nar_translate(as_input(texts), *options, decoder, directory=directory)
+    assert not err
+    lines = out.decode().splitlines()
+    assert all(favourite.fullmatch(line) for line in lines), lines
+    plain = nar_translate(as_input(texts), *options, "ctc-beam", directory=directory)[0]
+    assert not any(favourite.fullmatch(line) for line in plain.decode().splitlines())
+    loaded = nar.load(directory, language=tmp_path / "arpa")
+    assert loaded.weights.startswith(f"{nar.load(directory).weights}+")
+    assert loaded.translate(texts, nar.make(decoder, max_length=8)) == lines
+
+    (tmp_path / "arpa").write_text("dem Haus")
+    with pytest.raises(SystemExit, match="error: .*arpa is no ARPA file"):
+        nar_translate(b"", *options, decoder, directory=directory)
+    (tmp_path / "texts").write_text("\n")
+    with pytest.raises(SystemExit, match="error: no texts"):
+        cli.main([str(x) for x in (*arguments, "--output", tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
 
 
 # ------------------------------------------------------------------------------------- processes

@@ -8,8 +8,9 @@ import pytest
 
 import nar.decoders
 from nar import DECODERS, Decoder
+from nar.core import TARGET
 from nar.testing import random_model
-from tests.cases import CASES, check
+from tests.cases import CASES, ON, check
 
 ONE_DEVICE = ("trace", "stream", "eager", "vmap")
 
@@ -38,7 +39,7 @@ def test_every_public_decoder_is_registered():
     assert found == set(DECODERS.values())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "encoder"), ON)
 def test_random_models(name, encoder, options):
     model = random_model(encoder=encoder)
     report = check(name, model, modes=ONE_DEVICE, **options.get(name, {}))
@@ -47,10 +48,11 @@ def test_random_models(name, encoder, options):
     assert len(report.p_values) == (5 if name == "sample" else 0)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_trained_models(name, encoder, trained, toy, options):
+@pytest.mark.parametrize(("name", "encoder"), ON)
+def test_trained_models(name, encoder, trained, trained_canvas, toy, options):
     sources = [toy(0, encoder), toy(1, encoder)]
-    model = trained(encoder)
+    need = CASES[name].needs[TARGET]
+    model = trained_canvas(need.upsample) if need.bidirectional else trained(encoder)
     # Once trained, the model is so certain that its nucleus is one token, for any key (point 7).
     points = (1, 2, 5) if name == "sample" else (1, 2, 5, 7)
     check(name, model, sources=sources, points=points, **options.get(name, {}))

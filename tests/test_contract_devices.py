@@ -8,7 +8,7 @@ import sys
 import jax
 
 from nar.testing import random_model
-from tests.cases import CASES, check
+from tests.cases import ON, check
 
 ROOT = pathlib.Path(__file__).parents[1]
 EIGHT_DEVICES = ("mesh", "shard_map", "pmap")
@@ -26,15 +26,14 @@ def test_eight_devices():
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("on 8 devices") == 2 * len(CASES)
+    assert run.stdout.count("on 8 devices") == len(ON)
 
 
 def on_all_devices():
-    for encoder in (True, False):
+    for name, encoder in ON:
         model = random_model(encoder=encoder)
-        for name in CASES:
-            check(name, model, points=(4,), modes=EIGHT_DEVICES if encoder else EIGHT_DEVICES[:1])
-            print(f"{name} keeps point 4 on {jax.device_count()} devices")
+        check(name, model, points=(4,), modes=EIGHT_DEVICES if encoder else EIGHT_DEVICES[:1])
+        print(f"{name} keeps point 4 on {jax.device_count()} devices")
 
 
 if __name__ == "__main__":

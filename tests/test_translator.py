@@ -200,6 +200,11 @@ def test_loaded_with_a_draft_model_and_a_corpus(translator, tmp_path):
     output = nar.decode(nar.CorpusLookup(max_length=10, ngram=1), found.model, source)
     assert int(output.stats.live.sum()) < int(output.length.sum())  # it knows these sentences
     assert len({found.weights, load(target).weights, load(target, draft=draft).weights}) == 3
+    reranking = nar.load(target, reranker=draft)
+    made = nar.NoisyParallel(max_length=10, base=nar.Beam(beams=3, nbest=3))
+    liked = reranking.translate(texts, made, batch_size=4)
+    assert len(liked) == len(texts)
+    assert reranking.weights != load(target).weights
 
     other = dataclasses.replace(translator, tokenizer=learn_tokenizer(pieces="unigram"))
     size = other.tokenizer.vocab_size
@@ -208,6 +213,8 @@ def test_loaded_with_a_draft_model_and_a_corpus(translator, tmp_path):
     with pytest.raises(NarError, match="have different vocabularies: a draft model must share"):
         load(target, draft=tmp_path / "other")
     corpus.write_text("\n")
+    with pytest.raises(NarError, match="have different vocabularies: a reranker model must share"):
+        load(target, reranker=tmp_path / "other")
     with pytest.raises(NarError, match="an empty corpus"):
         load(target, corpus=corpus)
 

@@ -1,6 +1,7 @@
 """The pictures of a report."""
 
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,19 @@ HEADINGS = {"bleu": "BLEU", "token_error": "wrong tokens, %"}
 
 def label(row: Row, report: Report) -> str:
     """What a row is called in pictures: its model too, where it is not the first row's."""
-    main = report.rows[0].model
-    other = row.model.removeprefix(f"{main}_")
-    return row.decoder if row.model == main else f"{row.decoder} · {other}"
+    main, ours = (name.split("_") for name in (report.rows[0].model, row.model))
+    other = "_".join(word for i, word in enumerate(ours) if ours[: i + 1] != main[: i + 1])
+    return row.decoder if ours == main else f"{row.decoder} · {other or row.model}"
+
+
+def trainings(report: Report) -> list[str]:
+    """The kinds of training text, whose qualities share no picture."""
+    return list(dict.fromkeys(row.training for row in report.measured))
+
+
+def headed(title: str, training: str, report: Report) -> str:
+    """A title that says what was trained on, where that is not the same everywhere."""
+    return f"{title} ({training} text)" if len(trainings(report)) > 1 else title
 
 
 def paint(rows: Sequence[Row]) -> Callable[[Row], dict[str, Any]]:
@@ -59,16 +70,18 @@ def _error(value: float, around: Sequence[float]) -> np.ndarray:
     return np.array([[max(value - around[0], 0)], [max(around[1] - value, 0)]])
 
 
-def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
+def quality_against_speed(report: Report, axes: Any) -> None:
     """Quality over speed-up, at batch 1 and at the best batch; samples are not meant to score."""
-    rows = [row for row in report.measured if row.lossless != "distribution"]
     style = paint(report.measured)
-    for axis, name, title in zip(
-        axes,
-        ("s1_speedup", "smax_speedup"),
-        ("Batch 1: latency", "Best batch: throughput"),
-        strict=True,
+    panels = (("s1_speedup", "Batch 1: latency"), ("smax_speedup", "Best batch: throughput"))
+    for axis, (training, (name, title)) in zip(
+        np.ravel(axes), itertools.product(trainings(report), panels), strict=True
     ):
+        rows = [
+            row
+            for row in report.measured
+            if row.training == training and row.lossless != "distribution"
+        ]
         for row in rows:
             value, around = _quality(row, report.metric)
             axis.errorbar(
@@ -88,12 +101,13 @@ def quality_against_speed(report: Report, axes: "Sequence[Axes]") -> None:
         axis.axvline(1, color="#555", linewidth=1, linestyle=":")
         axis.set_xscale("log")
         axis.margins(x=0.15, y=0.2)
-        axis.set_title(title)
+        axis.set_title(headed(title, training, report))
         axis.set_xlabel(f"speed-up over {label(report.rows[0], report)}")
         plain(axis.xaxis)
-    axes[0].set_ylabel(HEADINGS[report.metric])
+    for axis in np.ravel(axes)[::2]:
+        axis.set_ylabel(HEADINGS[report.metric])
     if not METRICS[report.metric].higher_is_better:
-        axes[0].invert_yaxis()
+        np.ravel(axes)[0].invert_yaxis()
 
 
 def together(rows: Sequence[Row], name: str, metric: str) -> list[list[Row]]:
@@ -205,31 +219,32 @@ def step_costs(report: Report, axis: "Axes") -> None:
     axis.axhline(1, color="#555", linewidth=1, linestyle=":")
     axis.set(xscale="log", yscale="log")
     axis.set_xlabel("positions scored by a call")
-    axis.set_ylabel("cost over one position")
+    axis.set_ylabel("cost over the narrowest call")
     axis.set_title("Step-cost curve (band: 90 % of repeats)")
     plain(axis.xaxis)
     plain(axis.yaxis)
     axis.legend(fontsize=8)
 
 
-def bleu_by_length(report: Report, axis: "Axes") -> None:
+def bleu_by_length(report: Report, axes: Any) -> None:
     """BLEU by the reference's length: where parallel decoders lose first."""
     style = paint(report.measured)
-    for row in report.measured:
-        ends = [part["to"] for part in row.bleu_by_length]
-        names = [f"up to {end}" if end else "longer" for end in ends]
-        values = [part["bleu"] for part in row.bleu_by_length]
-        axis.plot(names, values, alpha=0.8, linewidth=1.2, markersize=5, **style(row))
-    axis.set_xlabel("words of the reference")
-    axis.set_ylabel("BLEU")
-    axis.set_title("Quality by length")
+    for axis, training in zip(np.ravel(axes), trainings(report), strict=True):
+        for row in (row for row in report.measured if row.training == training):
+            ends = [part["to"] for part in row.bleu_by_length]
+            names = [f"up to {end}" if end else "longer" for end in ends]
+            values = [part["bleu"] for part in row.bleu_by_length]
+            axis.plot(names, values, alpha=0.8, linewidth=1.2, markersize=5, **style(row))
+        axis.set_xlabel("words of the reference")
+        axis.set_title(headed("Quality by length", training, report))
+    np.ravel(axes)[0].set_ylabel("BLEU")
 
 
 def figures(report: Report) -> dict[str, str]:
     """All pictures of a report by name, as SVG."""
-    tall = 1.4 + 0.34 * len(report.measured)
+    tall, kinds = 1.4 + 0.34 * len(report.measured), len(trainings(report))
     drawn = {
-        "quality_against_speed": svg((9.5, 4.2), (1, 2), quality_against_speed, report),
+        "quality_against_speed": svg((9.5, 4.2 * kinds), (kinds, 2), quality_against_speed, report),
         "speedups": svg((9.5, tall * 1.25), (1, 1), speedups, report),
         "accepted_tokens": svg((9.5, tall), (1, 1), accepted_tokens, report),
         "predicted_against_realised": svg((4.7, 4), (1, 1), predicted_against_realised, report),
@@ -237,7 +252,7 @@ def figures(report: Report) -> dict[str, str]:
     if report.step_cost:
         drawn["step_costs"] = svg((4.7, 4), (1, 1), step_costs, report)
     if report.metric == "bleu":
-        drawn["bleu_by_length"] = svg((4.7, 4), (1, 1), bleu_by_length, report)
+        drawn["bleu_by_length"] = svg((4.7 * kinds, 4), (1, kinds), bleu_by_length, report)
     return drawn
 
 

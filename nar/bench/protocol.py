@@ -31,7 +31,7 @@ from nar.bench.tuned import described
 from nar.core import Decoder, IncompatibleModel, NarError, Source, at_least, role
 from nar.data.batching import evaluation_batches
 from nar.data.text import Corpus, fingerprint
-from nar.decoders import make
+from nar.decoders import Greedy, make
 from nar.drivers import flops
 from nar.model import TransformerConfig
 from nar.translator import Translator, load
@@ -81,7 +81,7 @@ class System:
     Attributes:
         name: what the report calls the model.
         translator: the model and its tokenizer.
-        decoders: as `nar.make` reads them; greedy runs in any case.
+        decoders: as `nar.make` reads them; greedy runs in any case, where the model is causal.
         max_length: the most tokens to write.
         training: "raw", "distilled" or "unknown".
         seed: of its training, where it is known.
@@ -101,8 +101,7 @@ class System:
         decoders: Sequence[str],
         *,
         max_length: int | None = None,
-        draft: str | os.PathLike[str] | None = None,
-        corpus: str | os.PathLike[str] | None = None,
+        **helpers: str | os.PathLike[str] | None,
     ) -> Self:
         """A model's directory, with what `about.json` says of its training.
 
@@ -111,14 +110,13 @@ class System:
             decoders: to run on it; also a `tuned.json` that `nar tune` wrote.
             max_length: the most tokens to write; by default as in its training, or the
                 translator's own.
-            draft: as in `nar.load`.
-            corpus: as in `nar.load`.
+            **helpers: draft, reranker, corpus, language: as in `nar.load`.
 
         Raises:
             NarError: there is no such model, or an unknown decoder.
         """
         directory = pathlib.Path(directory)
-        translator = load(directory, draft=draft, corpus=corpus)
+        translator = load(directory, **helpers)
         path = directory / ABOUT
         about = json.loads(path.read_text()) if path.is_file() else {}
         return cls(
@@ -131,8 +129,9 @@ class System:
         )
 
     def make_decoders(self) -> dict[str, Decoder]:
-        """The decoders by what describes them, the baseline first."""
-        names = dict.fromkeys((BASELINE, *self.decoders))
+        """The decoders by what describes them, the baseline first, where the model has one."""
+        first = (BASELINE,) if role(self.translator.model).spec.causal else ()
+        names = dict.fromkeys((*first, *self.decoders))
         return {name: make(name, max_length=self.max_length) for name in names}
 
 
@@ -151,7 +150,7 @@ def bench(
     """Runs all decoders of all systems over a test set.
 
     Args:
-        systems: the first one's greedy is the baseline.
+        systems: the first one's greedy is the baseline; its model must be causal.
         corpus: source and reference texts.
         title: what the report is about.
         data: what the test set is called.
@@ -176,6 +175,11 @@ def bench(
     texts = [source for source, _ in pairs]
     judge = Judge(metric, [reference for _, reference in pairs], tokenized=tokenized)
     entries = [entry for system in systems for entry in _entries(system, texts)]
+    if not entries or entries[0].name != BASELINE:
+        raise NarError(
+            f"{names[0]} does not decode greedily: a causal model must come first, whose greedy is "
+            "what all are compared with"
+        )
     if entries[0].skipped:
         raise NarError(f"the baseline does not run: {entries[0].skipped}")
 
@@ -252,7 +256,12 @@ def _entries(system: System, texts: Sequence[str]) -> list[_Entry]:
         contender = Contender(
             decoder=decoder, model=translator.model, sources=sources, baseline=baseline
         )
-        baseline = baseline or contender
+        if contender.oracle and baseline is None:
+            untold = "an oracle is told the lengths of greedy's outputs: the model is not causal"
+            found.append(_Entry(**common, skipped=untold))
+            continue
+        if name == BASELINE:
+            baseline = contender
         found.append(_Entry(**common, contender=contender))
     return found
 
@@ -273,21 +282,24 @@ class _Findings:
     def numbers(self, c: Contender) -> dict[str, Any]:
         """The fields of a row that do not look at texts."""
         base, mine = self.base, self.work[c]
-        theirs = self.work[c.baseline or c]
-        equal = [np.array_equal(mine.outputs[i], theirs.outputs[i]) for i in mine.outputs]
+        greedy = c if isinstance(c.decoder, Greedy) else c.baseline
+        theirs = self.work[greedy] if greedy else None
+        equal = theirs and [
+            np.array_equal(mine.outputs[i], theirs.outputs[i]) for i in mine.outputs
+        ]
         lossless = c.decoder.lossless == "greedy"
         total, chunks = sum(mine.seconds), np.divide(self.work[base].seconds, mine.seconds)
         calls = float(np.mean([*mine.calls.values()]))
         first, then = flops(c.decoder, c.model, typical(c))
         return {
-            "exact_match": float(np.mean(equal)),
-            "first_difference_gap": largest_gap(c, mine, theirs) if lossless else None,
+            "exact_match": float(np.mean(equal)) if equal else None,
+            "first_difference_gap": largest_gap(c, mine, theirs) if theirs and lossless else None,
             "s1_ms_median": float(np.median(self.s1[c].ms)),
             "s1_ms_p95": float(np.percentile(self.s1[c].ms, 95)),
             "s1_speedup": sum(self.s1[base].ms) / sum(self.s1[c].ms),
             "s1_speedup_ci": ratio_interval(self.s1[base].ms, self.s1[c].ms),
             "predicted_speedup": self._predicted(c),
-            "smax_sentences_per_s": len(equal) / total,
+            "smax_sentences_per_s": len(mine.outputs) / total,
             "smax_batch": self.sizes[c],
             "smax_speedup": sum(self.work[base].seconds) / total,
             "smax_speedup_spread": (float(chunks.min()), float(chunks.max())),
@@ -332,6 +344,8 @@ def _measure(
     curves = {}
     for system in systems if protocol.cost_repeats else ():
         mine = [c for c in running if owner[c] is system]
+        if not mine:
+            continue
         counted = [one for c in mine for one in s1[c].mean_work.values()]
         curves[system] = StepCosts(
             system.translator.model,

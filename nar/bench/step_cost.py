@@ -32,9 +32,11 @@ class StepCost:
     """What a model's calls cost on a device; milliseconds are medians of repeats made in turn.
 
     Attributes:
-        positions: scored by one call, ascending from 1.
-        ms: of one call of `extend` and `logits`, and the commit of a token, at so many positions.
-        over_one, over_one_spread: cost over that of one position; median, and 90 % of repeats.
+        positions: scored by one call, ascending.
+        ms: of one call at so many positions: of `extend` and `logits`, and the commit of a token;
+            or of `fill` and `logits`.
+        over_one, over_one_spread: cost over that of the fewest positions, which is one but for
+            canvases that are upsampled; median, and 90 % of repeats.
         over_floor: cost over `floor_ms`; empty where the floor is not known.
         floor_ms: to read once the weights that a call multiplies; None for models not ours.
         begin_ms: of `begin`, the encoder's pass.
@@ -54,17 +56,21 @@ class StepCost:
         Raises:
             NarError: beyond the last measured point; a guess is not a prediction.
         """
-        if not 1 <= positions <= self.positions[-1]:
-            raise NarError(f"{positions} positions: measured were 1 to {self.positions[-1]}")
+        fewest, most = self.positions[0], self.positions[-1]
+        if not fewest <= positions <= most:
+            raise NarError(f"{positions} positions: measured were {fewest} to {most}")
         return float(np.interp(positions, self.positions, self.ms))
 
     def predict(self, calls: float, positions: float) -> float:
         """Milliseconds for a sentence: `begin`, and `calls` calls that score `positions` in all."""
-        return self.begin_ms + calls * self.at(positions / calls)
+        return self.begin_ms + (calls * self.at(positions / calls) if calls else 0.0)
 
 
 class StepCosts:
-    """The curves of a model, and of those that draft for it; each is measured when it is needed.
+    """The curves of all models of a bundle, by role; each is measured when it is needed.
+
+    Canvases have a curve of their own: what a call of `fill` costs. `target` is the curve of the
+    calls that the target is for; where it is for both, that of `extend`.
 
     Args:
         model: any of the Protocol, or a bundle.
@@ -73,8 +79,19 @@ class StepCosts:
 
     def __init__(self, model: Any, **options: Any):
         self._model, self._options = model, options
-        self._drafts: dict[int | None, StepCost] = {}
-        self.target = step_cost(role(model), **options)
+        self._curves: dict[tuple[str, int | None, bool], StepCost] = {}
+        self.target = self._curve(TARGET, fill=not role(model).spec.causal)
+
+    def _curve(self, name: str, *, layers: int | None = None, fill: bool = False) -> StepCost:
+        """Of the model that plays a role; of its first layers, where an early exit plays it."""
+        place = name, layers, fill
+        if place not in self._curves:
+            own = layers is None
+            model = role(self._model, name) if own else role(self._model).exit(layers)
+            curve = step_cost(model, fill=fill, **self._options)
+            # What an early exit begins with, the target has begun with already.
+            self._curves[place] = curve if own else replace(curve, begin_ms=0.0)
+        return self._curves[place]
 
     def predict(self, decoder: Decoder, work: Mapping[str, tuple[float, float]]) -> float:
         """Milliseconds for a sentence.
@@ -86,15 +103,12 @@ class StepCosts:
         Raises:
             NarError: a call scores more positions than were measured.
         """
-        ms, drafter = self.target.predict(*work[TARGET]), getattr(decoder, "drafter", None)
-        if not isinstance(drafter, ModelDrafter):
-            return ms
-        if drafter.layers not in self._drafts:
-            curve = step_cost(drafter.draft_model(self._model), **self._options)
-            # What an early exit begins with, the target has begun with already.
-            own = drafter.layers is None
-            self._drafts[drafter.layers] = curve if own else replace(curve, begin_ms=0.0)
-        return ms + self._drafts[drafter.layers].predict(*work[DRAFT])
+        ms, drafter = 0.0, getattr(decoder, "drafter", None)
+        exits = {DRAFT: drafter.layers} if isinstance(drafter, ModelDrafter) else {}
+        for name, counted in work.items():
+            fill = name in decoder.needs and decoder.needs[name].bidirectional
+            ms += self._curve(name, layers=exits.get(name), fill=fill).predict(*counted)
+        return ms
 
 
 def up_to(widest: float) -> tuple[int, ...]:
@@ -117,6 +131,31 @@ def _steps(model: Any, context: Any, pending: Any, positions: int) -> Int[Array,
         return best, context.commit(fresh, jnp.ones((1,), jnp.int32))
 
     return jax.lax.fori_loop(0, STEPS, step, (tokens, context))[0]
+
+
+@jax.jit
+def _fills(model: Any, context: Any, canvas: Array) -> Int[Array, "rows places"]:
+    """`STEPS` calls, each fed with the canvas that the last one found."""
+    valid = jnp.ones_like(canvas, bool)
+
+    def step(_, canvas):
+        return argmax(model.logits(model.fill(canvas, context, valid)))
+
+    return jax.lax.fori_loop(0, STEPS, step, canvas)
+
+
+def _blank_canvas(model: Any, source: Source, positions: int) -> tuple[Any, Array]:
+    """A context, and canvases of so many places in all: as few as the model's positions allow.
+
+    Of a model that upsamples the source is made as long as that takes.
+    """
+    spec = model.spec
+    rows = -(-positions // (spec.max_target or positions))
+    if spec.upsample:
+        tokens = jnp.resize(source.tokens, (1, positions // spec.upsample))
+        source = Source(tokens, jnp.array([tokens.size]))
+    context, _ = _begin(model, source, 0)
+    return context.repeat(rows), jnp.full((rows, -(-positions // rows)), spec.mask)
 
 
 @functools.partial(jax.jit, static_argnames="slots")
@@ -154,6 +193,7 @@ def step_cost(
     *,
     max_length: int,
     positions: Sequence[int] = POSITIONS,
+    fill: bool = False,
     repeats: int = 15,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StepCost:
@@ -163,7 +203,8 @@ def step_cost(
         model: any of the Protocol.
         source: one typical sentence; `begin` is timed on it.
         max_length: room in the context, as the decoders have it; at least `STEPS`.
-        positions: where to measure, ascending from 1.
+        positions: where to measure, ascending from 1; of an upsampled canvas, the next multiples.
+        fill: measure calls of `fill`, not of `extend`.
         repeats: measurements of each, in turn.
         progress: told how many repeats are done, and of how many.
 
@@ -176,9 +217,14 @@ def step_cost(
     begin = functools.partial(_begin, model, source, max(max_length, STEPS))
     context, pending = begin()
     weights = step_weights(model) if isinstance(model, Transformer) else []
-    works: dict[Any, Callable[[], Any]] = {
-        t: functools.partial(_steps, model, context, pending, t) for t in positions
-    }
+    works: dict[Any, Callable[[], Any]]
+    if fill:
+        unit = max(model.spec.upsample, 1)
+        positions = tuple(sorted({-(-t // unit) * unit for t in positions}))
+        canvases = {t: _blank_canvas(model, source, t) for t in positions}
+        works = {t: functools.partial(_fills, model, *canvases[t]) for t in positions}
+    else:
+        works = {t: functools.partial(_steps, model, context, pending, t) for t in positions}
     works["begin"] = begin
     if weights:
         works["floor"] = functools.partial(_read, weights)
@@ -192,7 +238,7 @@ def step_cost(
             found[name].append(1e3 * statistics.median(seconds(work) for _ in range(times)))
         progress(repeat + 1, repeats)
     ms = {t: np.array(found[t]) / STEPS for t in positions}
-    over_one = {t: ms[t] / ms[1] for t in positions}
+    over_one = {t: ms[t] / ms[positions[0]] for t in positions}
     floor = float(np.median(found["floor"])) if weights else None
     middle = {t: float(np.median(ms[t])) for t in positions}
     return StepCost(

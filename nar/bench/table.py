@@ -86,7 +86,7 @@ class Table:
         title: what it is about.
         headings: of the columns; the first one is text, the others are numbers.
         lines: as many cells each.
-        notes: why decoders are missing.
+        notes: why decoders are missing, and what is compared with a line that is elsewhere.
     """
 
     title: str
@@ -167,9 +167,16 @@ def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
     if seeds != {1}:
         about.append(f"{max(seeds)} seeds, mean ± standard deviation")
     about.append(f"{report.machine['cores']} cores, {report.machine['device']}")
+    notes = [f"{name(row)} did not run: {row.skipped}" for row in rows if row.skipped]
+    base = report.rows[0]
+    if base.training != rows[0].training:
+        notes.append(
+            f"Speed-ups and p compare with `{base.decoder}` on {base.model}, trained on "
+            f"{base.training} text"
+        )
     return Table(
         title=f"{report.title}: {', '.join(about)}",
         headings=("decoder", *(column.heading for column in columns)),
         lines=tuple((n, *(c.cell(group) for c in columns)) for n, group in lines.items()),
-        notes=tuple(f"{name(row)} did not run: {row.skipped}" for row in rows if row.skipped),
+        notes=tuple(notes),
     )

@@ -7,7 +7,7 @@ the final output, and when they were accepted.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -33,14 +33,14 @@ STATES: dict[State, str] = {
 
 
 class Prediction(NamedTuple):
-    """What the model found likeliest after a token.
+    """What the model found likeliest after a token, or at a place of a canvas.
 
     Attributes:
-        after: the token.
+        after: the token; None on a canvas, whose places all see each other.
         choices: the best pieces and their probabilities, likeliest first.
     """
 
-    after: str
+    after: str | None
     choices: tuple[tuple[str, float], ...]
 
 
@@ -68,7 +68,7 @@ class Step:
 
     Attributes:
         before, after: tokens written before and after it.
-        text: the output so far.
+        text: the output so far; of a canvas, what stands on it.
         cells: one a place; None where nothing was looked at.
     """
 
@@ -140,10 +140,15 @@ def trace_text(translator: Translator, decoder: Decoder, text: str) -> Graph:
     output = pieces(found.tokens[0, : found.length[0]])
     width = max(len(output), *map(len, rows))
     standing = [(), *map(pieces, rows)]
+    canvases = _canvases(kept.view)
+    shown = [*canvases[:-1], rows[-1]] if canvases else rows
     steps = []
-    for i, text_now in enumerate(translator.tokenizer.decode(rows)):
+    for i, text_now in enumerate(translator.tokenizer.decode(shown)):
         before, now = standing[i : i + 2]
-        scene = _Scene(before, now, looks(i), looks(i + 1), output)
+        if canvases:
+            scene = _CanvasScene.of(now, looks(i), looks(i - 1) if i else [], output)
+        else:
+            scene = _Scene(before, now, looks(i), looks(i + 1), output)
         cells = tuple(scene.cell(place) for place in range(width))
         steps.append(Step(before=len(before), after=len(now), text=text_now, cells=cells))
     return Graph(
@@ -199,9 +204,17 @@ def _looks(view: View, translator: Translator) -> list[_Look]:
         best = np.asarray(view.choices[node]).tolist()
         token, *choices = translator.tokenizer.pieces([int(view.tokens[node]), *best])
         probabilities = [round(float(p), 4) for p in np.exp(view.logprobs[node])]
-        prediction = Prediction(token, tuple(zip(choices, probabilities, strict=True)))
+        after = None if view.own else token
+        prediction = Prediction(after, tuple(zip(choices, probabilities, strict=True)))
         found[_Look(int(view.position[node]), token, bool(view.accepted[node]), prediction)] = None
     return list(found)
+
+
+def _canvases(view: View | None) -> list[np.ndarray]:
+    """The tokens on the first row's canvas, step by step; none where there is no canvas."""
+    if view is None or not view.own:
+        return []
+    return [tokens[tokens >= 0] for tokens in np.asarray(view.tokens)[:, 0]]
 
 
 class _Scene(NamedTuple):
@@ -241,3 +254,32 @@ class _Scene(NamedTuple):
         parents = [x for x in self.looks if place == (written if x.place < 0 else x.place + 1)]
         likely = [parent for parent in parents if parent.accepted] or parents
         return tuple(parent.prediction for parent in likely)
+
+
+class _CanvasScene(NamedTuple):
+    """The same where a canvas is predicted: what is written, and its places, now and before."""
+
+    now: tuple[str, ...]
+    looks: dict[int, _Look]
+    earlier: dict[int, _Look]
+    output: tuple[str, ...]
+
+    @classmethod
+    def of(cls, now, looks: list[_Look], earlier: list[_Look], output) -> Self:
+        return cls(now, {x.place: x for x in looks}, {x.place: x for x in earlier}, output)
+
+    def cell(self, place: int) -> Cell | None:
+        look, earlier = self.looks.get(place), self.earlier.get(place)
+        if look is None:  # EOS, which stands on no canvas
+            ends = self.now[place : place + 1]
+            return Cell(token=ends[0], state="written", others=(), predictions=()) if ends else None
+        again = earlier is not None and earlier.token == look.token
+        stood = earlier is not None and again and earlier.accepted
+        if self.output[place : place + 1] != (look.token,):
+            state = "wrong"
+        elif not look.accepted:
+            state = "early"
+        else:
+            state = "kept" if stood else "confirmed" if again else "written"
+        said = () if stood else (look.prediction,)
+        return Cell(token=look.token, state=state, others=(), predictions=said)

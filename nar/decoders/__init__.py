@@ -1,25 +1,38 @@
 """Every decoder, by name, for the command line, the benchmark and the contract."""
 
 import dataclasses
+import re
 from typing import Any
 
 from nar.core import Decoder, NarError, nearest
 from nar.decoders.beam import Beam
+from nar.decoders.canvas import Canvas
 from nar.decoders.corpus_lookup import CorpusLookup
+from nar.decoders.ctc import CTC
+from nar.decoders.ctc_beam import CTCBeam
 from nar.decoders.draft_verify import DraftVerify
 from nar.decoders.gauss_seidel_jacobi import GaussSeidelJacobi
 from nar.decoders.greedy import Greedy
 from nar.decoders.hybrid_jacobi import HybridJacobi
 from nar.decoders.jacobi import Jacobi
 from nar.decoders.lookahead import Lookahead
+from nar.decoders.mask_predict import MaskPredict
+from nar.decoders.noisy_parallel import NoisyParallel
+from nar.decoders.parallel_draft import ParallelDraft
 from nar.decoders.prompt_lookup import PromptLookup
+from nar.decoders.quota_unmasking import QuotaUnmasking
 from nar.decoders.sample import Sample
 from nar.decoders.self_speculative import SelfSpeculative
 from nar.decoders.speculative_decoding import SpeculativeDecoding
+from nar.decoders.threshold_unmasking import ThresholdUnmasking
+from nar.decoders.unmasking import Unmasking
 
 __all__ = [
+    "CTC",
     "DECODERS",
     "Beam",
+    "CTCBeam",
+    "Canvas",
     "CorpusLookup",
     "DraftVerify",
     "GaussSeidelJacobi",
@@ -27,10 +40,16 @@ __all__ = [
     "HybridJacobi",
     "Jacobi",
     "Lookahead",
+    "MaskPredict",
+    "NoisyParallel",
+    "ParallelDraft",
     "PromptLookup",
+    "QuotaUnmasking",
     "Sample",
     "SelfSpeculative",
     "SpeculativeDecoding",
+    "ThresholdUnmasking",
+    "Unmasking",
     "make",
     "register",
 ]
@@ -61,10 +80,19 @@ register("prompt-lookup", PromptLookup)
 register("corpus-lookup", CorpusLookup)
 register("speculative", SpeculativeDecoding)
 register("self-speculative", SelfSpeculative)
+register("ctc", CTC)
+register("ctc-beam", CTCBeam)
+register("mask-predict", MaskPredict)
+register("threshold-unmasking", ThresholdUnmasking)
+register("quota-unmasking", QuotaUnmasking)
+register("noisy-parallel", NoisyParallel)
+register("parallel-draft", ParallelDraft)
 
 
 def make(description: str, **defaults: Any) -> Decoder:
     """A decoder from text: `"jacobi"`, or with options `"jacobi:block=5,guess=source"`.
+
+    An option that is a decoder stands in brackets: `"parallel-draft:base=(mask-predict:calls=4)"`.
 
     Args:
         description: a registered name, and options as `name=value` with commas between.
@@ -80,7 +108,7 @@ def make(description: str, **defaults: Any) -> Decoder:
         raise NarError(f"there is no decoder {name!r}; there are {nearest(name, DECODERS)}")
     cls, values = DECODERS[name], dict(defaults)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    for option in filter(None, options.split(",")):
+    for option in filter(None, re.split(r",(?![^(]*\))", options)):
         key, equals, value = (part.strip() for part in option.partition("="))
         if not equals or key not in fields:
             raise NarError(
@@ -92,9 +120,11 @@ def make(description: str, **defaults: Any) -> Decoder:
     return cls(**values)
 
 
-def parse(value: str) -> bool | int | float | str | None:
+def parse(value: str) -> bool | int | float | str | Decoder | None:
     """The value that a word on the command line stands for."""
     words = {"true": True, "false": False, "none": None}
+    if value.startswith("(") and value.endswith(")"):
+        return make(value[1:-1])
     if value.lower() in words:
         return words[value.lower()]
     for kind in (int, float):

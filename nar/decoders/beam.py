@@ -6,10 +6,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from nar.core import (
     TARGET,
+    Candidates,
     Decoder,
     NarError,
     Output,
@@ -26,46 +27,16 @@ from nar.ops import NEG
 STOPS = ("full", "estimate", "bound")
 
 
-class Hypotheses(struct.PyTreeNode):
-    """Some hypotheses a row, best first.
-
-    Attributes:
-        tokens: `[batch, beams, time]`.
-        length: `[batch, beams]`, EOS included.
-        score: `[batch, beams]`, log-probability over length ** penalty; NEG where there is none.
-    """
-
-    tokens: Int[Array, "batch beams time"]
-    length: Int[Array, "batch beams"]
-    score: Float[Array, "batch beams"]
-
-    def pick(self, index: Int[Array, "batch picks"]) -> "Hypotheses":
-        """Each row's hypotheses `index[row]`, in that order."""
-        return Hypotheses(
-            jnp.take_along_axis(self.tokens, index[..., None], axis=1),
-            jnp.take_along_axis(self.length, index, axis=1),
-            jnp.take_along_axis(self.score, index, axis=1),
-        )
-
-    def best(self, n: int) -> "Hypotheses":
-        """The n best of each row."""
-        return self.pick(jax.lax.top_k(self.score, n)[1])
-
-    def join(self, other: "Hypotheses") -> "Hypotheses":
-        """Those of both."""
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), self, other)
-
-
 class Carry(struct.PyTreeNode):
     """Beside the frame: the context of `batch * beams` rows, open and ended hypotheses.
 
-    `open.score` is the log-probability without penalty; `limit [batch]` the most tokens to write.
+    `open.scores` is the log-probability without penalty; `limit [batch]` the most tokens to write.
     """
 
     context: Any
     pending: Int[Array, "batch beams"]
-    open: Hypotheses
-    ended: Hypotheses
+    open: Candidates
+    ended: Candidates
     limit: Int[Array, " batch"]
 
 
@@ -115,10 +86,10 @@ class Beam(Decoder):
         target, batch = role(model), source.tokens.shape[0]
         context, pending = target.begin(source, self.max_length)
         shape = (batch, self.beams)
-        none = Hypotheses(
+        none = Candidates(
             tokens=jnp.full((*shape, self.max_length), target.spec.pad, jnp.int32),
             length=jnp.zeros(shape, jnp.int32),
-            score=jnp.full(shape, NEG, jnp.float32),
+            scores=jnp.full(shape, NEG, jnp.float32),
         )
         limit = (
             jnp.full((batch,), self.max_length, jnp.int32) if source.limit is None else source.limit
@@ -131,7 +102,7 @@ class Beam(Decoder):
             carry=Carry(
                 context=context.repeat(self.beams),
                 pending=jnp.repeat(pending[:, None], self.beams, axis=1),
-                open=none.replace(score=none.score.at[:, 0].set(0)),
+                open=none.replace(scores=none.scores.at[:, 0].set(0)),
                 ended=none,
                 limit=limit,
             ),
@@ -146,7 +117,7 @@ class Beam(Decoder):
 
         # At most 2k of the 2k best are of one beam: small sorts instead of one over beams * vocab.
         each = min(2 * k, logprobs.shape[-1])
-        best, token = jax.lax.top_k(c.open.score[..., None] + logprobs, each)
+        best, token = jax.lax.top_k(c.open.scores[..., None] + logprobs, each)
         score, index = jax.lax.top_k(best.reshape(batch, -1), min(2 * k, k * each))
         parent, token = index // each, jnp.take_along_axis(token.reshape(batch, -1), index, axis=1)
 
@@ -155,14 +126,14 @@ class Beam(Decoder):
         tokens = jnp.where(
             jnp.arange(self.max_length) == state.length[:, None, None], token[..., None], tokens
         )
-        grown = Hypotheses(tokens, jnp.broadcast_to(length[:, None], score.shape), score)
+        grown = Candidates(tokens, jnp.broadcast_to(length[:, None], score.shape), score)
 
         ends = token == target.spec.eos
         penalised = score / length[:, None] ** self.length_penalty
         closing = ends & (jnp.arange(score.shape[1]) < k) & (score > NEG / 2)
-        ended = c.ended.join(grown.replace(score=jnp.where(closing, penalised, NEG))).best(k)
+        ended = c.ended.join(grown.replace(scores=jnp.where(closing, penalised, NEG))).best(k)
         order = jax.lax.top_k(jnp.where(ends, NEG, score), k)[1]
-        opened = grown.replace(score=jnp.where(ends, NEG, score)).pick(order)
+        opened = grown.replace(scores=jnp.where(ends, NEG, score)).pick(order)
         parent, token = (jnp.take_along_axis(x, order, axis=1) for x in (parent, token))
 
         live = ~state.done
@@ -197,26 +168,26 @@ class Beam(Decoder):
             ),
         )
 
-    def settled(self, opened: Hypotheses, ended: Hypotheses, limit: Int[Array, " batch"]) -> Array:
+    def settled(self, opened: Candidates, ended: Candidates, limit: Int[Array, " batch"]) -> Array:
         """`[batch]`: no open hypothesis is still waited for."""
-        full = ended.score[:, -1] > NEG / 2
+        full = ended.scores[:, -1] > NEG / 2
         if self.stop == "full":
             return full
         longest = limit if self.stop == "bound" and self.length_penalty > 0 else opened.length[:, 0]
-        hope = opened.score[:, 0] / longest**self.length_penalty
-        return full & (hope <= ended.score[:, -1])
+        hope = opened.scores[:, 0] / longest**self.length_penalty
+        return full & (hope <= ended.scores[:, -1])
 
     def finish(self, model, state):
         """The best ended hypotheses; open ones, cut at the limit, only where too few have ended."""
         c = state.carry
-        possible = c.open.score > NEG / 2
+        possible = c.open.scores > NEG / 2
         cut = jnp.where(
-            possible, c.open.score / jnp.maximum(c.open.length, 1) ** self.length_penalty, NEG
+            possible, c.open.scores / jnp.maximum(c.open.length, 1) ** self.length_penalty, NEG
         )
         # A stable order: the ended ones, best first, then the open ones, best first.
-        both = c.ended.join(c.open.replace(score=cut))
-        rank = jnp.argsort(both.score <= NEG / 2, axis=1, stable=True)[:, : self.nbest]
+        both = c.ended.join(c.open.replace(scores=cut))
+        rank = jnp.argsort(both.scores <= NEG / 2, axis=1, stable=True)[:, : self.nbest]
         best = both.pick(rank)
         return Output(
-            best.tokens[:, 0], best.length[:, 0], best.score[:, 0], state.stats, nbest=best
+            best.tokens[:, 0], best.length[:, 0], best.scores[:, 0], state.stats, nbest=best
         )

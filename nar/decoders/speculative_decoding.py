@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from nar.core import IncompatibleModel, NarError, role
+from nar.core import NarError, check_same_vocabulary, role
 from nar.decoders.speculative import SpeculativeDecoder
-from nar.drafters.draft_model import DraftModel, ModelDrafter
+from nar.drafters.draft_model import DRAFT, DraftModel, ModelDrafter
 from nar.drafters.opt_tree import OptTree
 
 
@@ -49,13 +49,7 @@ class SpeculativeDecoding(SpeculativeDecoder):
         super().check(model, source)
         drafter = self.drafter
         target, draft = role(model).spec, drafter.draft_model(model).spec
-        for name in ("vocab_size", "eos"):
-            ours, theirs = getattr(target, name), getattr(draft, name)
-            if ours != theirs:
-                raise IncompatibleModel(
-                    f"the draft model's {name} is {theirs} and the target's {ours}: they must "
-                    "share one vocabulary"
-                )
+        check_same_vocabulary(target, draft, DRAFT)
         if drafter.width > target.vocab_size:
             raise NarError(
                 f"{drafter.width} guesses for one place: the vocabulary has {target.vocab_size} "

@@ -134,8 +134,9 @@ def random_sources(model: Any, key: Key[Array, ""]) -> list[Source]:
     return [Source.of([random.choice(tokens, n).tolist() for n in row]) for row in lengths]
 
 
-def scripted(model: Any, script: np.ndarray) -> Any:
-    """The model, or a bundle's target, with a script."""
+def scripted(model: Any, script: np.ndarray, length: np.ndarray) -> Any:
+    """The model, or a bundle's target, with a script, and a length for its length head."""
+    target = Scripted(role(model), jnp.asarray(script), jnp.asarray(length))
     if isinstance(model, Bundle):
-        return Bundle({**model.models, TARGET: Scripted(model.models[TARGET], jnp.asarray(script))})
-    return Scripted(model, jnp.asarray(script))
+        return Bundle({**model.models, TARGET: target})
+    return target

@@ -148,23 +148,35 @@ def drivers_agree(case: Case) -> None:
 
 
 def edges(case: Case) -> None:
-    """5. EOS and limits cut where they must, and nothing follows."""
-    most, spec = case.decoder.max_length, role(case.model).spec
+    """5. EOS and limits cut where they must, and nothing follows.
+
+    A length head says where EOS comes, or else that every place is taken: then EOS is on the
+    canvas. Of a model that upsamples, an output is not longer than its canvas.
+    """
+    most, target = case.decoder.max_length, role(case.model)
+    spec = target.spec
     mid, never = most // 2, 2 * most
     wanted = [(end, most) for end in (0, 1, mid, most - 1, most, never)]
     wanted += [(n + late, n) for n in (1, 2, mid, most - 1) for late in (-1, 0, never)]
     wanted = [(end, limit) for end, limit in dict.fromkeys(wanted) if 1 <= limit <= most]
-    ordinary = [t for t in range(spec.vocab_size) if t not in (spec.eos, spec.pad)]
+    special = {spec.eos, spec.pad}
+    if spec.bidirectional:
+        start = np.asarray(target.begin(case.sources[0], 0)[1])
+        special |= {spec.mask, spec.blank, *start.tolist()}
+    ordinary = [t for t in range(spec.vocab_size) if t not in special]
     batch = case.sources[0].tokens.shape[0]
     short = case.sources[0].replace(length=jnp.ones_like(case.sources[0].length))
-    starts = range(0, len(wanted), batch)
-    for source, start in itertools.product((case.sources[0], short), starts):
+    starts, heads = range(0, len(wanted), batch), (None, most) if spec.length_head else (None,)
+    for source, start, head in itertools.product((case.sources[0], short), starts, heads):
+        room = spec.upsample * np.asarray(source.length) if spec.upsample else [never] * batch
         rows = [wanted[(start + i) % len(wanted)] for i in range(batch)]
+        rows = [(min(end, n), limit) for (end, limit), n in zip(rows, room, strict=True)]
         script = np.resize(ordinary, (batch, 3 * most))
         for row, (end, _) in enumerate(rows):
             script[row, end::2] = spec.eos
         source = source.replace(limit=jnp.array([limit for _, limit in rows], jnp.int32))
-        output = case.decode(source, case.keys, scripted(case.model, script))
+        said = np.array([end if head is None else head for end, _ in rows])
+        output = case.decode(source, case.keys, scripted(case.model, script, said))
         for row, (end, limit) in enumerate(rows):
             length = min(end + 1, limit)
             right = [*script[row, :length].tolist(), *[spec.pad] * (most - length)]
@@ -199,13 +211,15 @@ def stats_add_up(case: Case) -> None:
         hold((live <= written).all(), f"live={live} calls; greedy needs {written}")
 
     model, watched = watch(case.model, decoder.needs)
-    first = jax.eval_shape(lambda s, k: decoder.init(case.model, s, key=k), source, case.keys)
     with jax.disable_jit():  # loops inside of a step are walked through
+        first = jax.eval_shape(lambda s, k: decoder.init(model, s, key=k), source, case.keys)
+        begun = {name: part.calls.copy() for name, part in watched.items()}
         jax.eval_shape(lambda state: decoder.step(model, state), first)
     for name, part in watched.items():
-        stated, made = stats.calls.get(name), live.max() * len(part.calls)
+        once, each = begun[name], part.calls[len(begun[name]) :]
+        stated, made = stats.calls.get(name), len(once) + live.max() * len(each)
         hold(stated == made, f"calls[{name!r}] is {stated}; {made} were made")
-        stated, scored = stats.positions[name], live * (sum(part.calls) // len(live))
+        stated, scored = stats.positions[name], (sum(once) + live * sum(each)) // len(live)
         same = np.array_equal(stated, scored)
         hold(same, f"positions[{name!r}] is {stated}; scored were {scored}")
 

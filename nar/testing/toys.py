@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from nar.core import Source, Spec
 from nar.model import Transformer, TransformerConfig
-from nar.ops import NEG, at_rows
+from nar.ops import NEG, at_rows, first
 
 
 def random_model(
@@ -91,10 +91,12 @@ class Scripted(struct.PyTreeNode):
     Attributes:
         model: any model; it is run, so that shapes and costs are its own.
         script: `[batch, places]`; after its end the last token goes on for ever.
+        length: `[batch]`, what a length head is certain of; None: EOS comes first there.
     """
 
     model: Any
     script: Int[Array, "batch places"]
+    length: Int[Array, " batch"] | None = None
 
     @property
     def spec(self) -> Spec:
@@ -123,6 +125,13 @@ class Scripted(struct.PyTreeNode):
         hidden = self.model.fill(canvas, context.inner, valid, dropout=dropout)
         place = jnp.broadcast_to(jnp.arange(canvas.shape[1]), canvas.shape)
         return self.prompt(hidden, context.script, place)
+
+    def lengths(self, context):
+        """Zero for the length, impossible for every other; beyond the last one, for that one."""
+        length = first(self.script == self.spec.eos) if self.length is None else self.length
+        count = self.model.lengths(context.inner).shape[1]
+        said = jnp.minimum(length, count - 1)[:, None] == jnp.arange(count)
+        return jnp.where(said, 0.0, NEG)
 
     def prompt(self, hidden, script, place):
         """The hidden states with what the script says there."""

@@ -8,7 +8,7 @@ import pytest
 import nar
 from nar.bench import step_cost as costing
 from nar.bench.measure import Contender, Work, first_difference, largest_gap, work_by_row
-from nar.bench.protocol import ABOUT, Protocol, System, bench
+from nar.bench.protocol import ABOUT, Protocol, System, _entries, bench
 from nar.bench.step_cost import StepCost, step_cost, up_to
 from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
@@ -285,6 +285,75 @@ def test_the_work_of_who_drafts_is_part_of_a_prediction(monkeypatch):
     assert costs.predict(nar.PromptLookup(), work) == pytest.approx(verified)
     costs.predict(nar.SelfSpeculative(guesses=2), work)
     assert curves == [2, 1, 1]  # each is measured once
+
+
+def test_a_canvas_has_a_curve_of_its_own(monkeypatch):
+    """`extend` is asked about by who extends, `fill` by who fills, each once."""
+    asked = []
+
+    def cost(model, *, fill):
+        asked.append(fill)
+        return dataclasses.replace(CURVE, ms=(4.0, 5.0, 6.0)) if fill else CURVE
+
+    monkeypatch.setattr(costing, "step_cost", cost)
+    both = costing.StepCosts(random_model(bidirectional=True))
+    for _ in range(2):
+        assert both.predict(nar.Greedy(), {"target": (4.0, 4.0)}) == pytest.approx(3 + 4 * 1.0)
+        assert both.predict(nar.MaskPredict(), {"target": (2.0, 6.0)}) == pytest.approx(3 + 2 * 5.5)
+    assert asked == [False, True]
+    canvas = costing.StepCosts(random_model(causal=False, bidirectional=True))
+    assert asked == [False, True, True]
+    assert canvas.target.ms[0] == 4
+
+
+def test_every_model_of_a_bundle_is_part_of_a_prediction(monkeypatch):
+    """A re-ranker's call is one of `extend`; a draft that is never made costs its encoder."""
+    target = random_model(causal=False, bidirectional=True, length_classes=8)
+    bundle = nar.Bundle.of(target=target, reranker=random_model(seed=1))
+
+    def cost(model, *, fill):
+        return dataclasses.replace(CURVE, begin_ms=1.0 if fill else 10.0)
+
+    monkeypatch.setattr(costing, "step_cost", cost)
+    costs, decoder = costing.StepCosts(bundle), nar.make("noisy-parallel")
+    work = {"target": (2.0, 4.0), "reranker": (1.0, 4.0)}
+    assert costs.predict(decoder, work) == pytest.approx((1 + 2 * 1.5) + (10 + 2.0))
+    idle = {"target": (2.0, 4.0), "reranker": (0.0, 0.0)}
+    assert costs.predict(decoder, idle) == pytest.approx((1 + 2 * 1.5) + 10)
+
+
+def test_nobody_tells_an_oracle_where_there_is_no_greedy(tokenizer):
+    model = translator(tokenizer, causal=False, bidirectional=True, length_classes=8)
+    names = ("mask-predict", "mask-predict:oracle_length=true")
+    system = System(name="canvas", translator=model, decoders=names, max_length=10)
+    entries = _entries(system, ["a b", "c"])
+    assert [entry.contender is None for entry in entries] == [False, True]
+    assert "the model is not causal" in entries[1].skipped
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "positions"),
+    [
+        ({"length_classes": 8}, (1, 70), (1, 70)),
+        ({"upsample": 3, "blank": 5}, (1, 2, 31), (3, 33)),
+    ],
+    ids=str,
+)
+def test_the_curve_of_canvases(shape, asked, positions):
+    """An upsampled canvas is a multiple; one that is wider than the model becomes several."""
+    model = random_model(causal=False, bidirectional=True, **shape)
+    source = nar.Source.of([[5, 6, 7]])
+    cost = step_cost(model, source, max_length=8, positions=asked, fill=True, repeats=2)
+    assert cost.positions == positions
+    assert min(cost.ms) > 0
+    assert cost.over_one[0] == 1
+    for t in positions:
+        context, canvas = costing._blank_canvas(model, source, t)
+        rows, places = canvas.shape
+        assert rows * places == t
+        assert places <= 64
+        assert (np.asarray(canvas) == model.spec.mask).all()
+        assert model.fill(canvas, context, np.ones_like(canvas, bool)).shape == (rows, places, 32)
 
 
 def test_the_work_of_a_row_is_what_it_needed():

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from nar.bench.figures import figures
+from nar.bench.figures import figures, label
 from nar.bench.page import marked, page, write_page
 from nar.bench.quote import quote
 from nar.bench.report import VERSION, Report, Row, machine, rounded
@@ -177,6 +177,24 @@ def test_pictures_are_drawn_of_all_that_was_measured():
     errors = {"bleu": None, "token_error": 13.1, "token_error_ci": (12.5, 13.7)}
     of_errors = figures(report(row(**errors, bleu_by_length=[]), metric="token_error"))
     assert "bleu_by_length" not in of_errors
+
+
+def test_raw_and_distilled_training_share_no_picture_of_quality_and_no_table():
+    teacher, raw = row(model="set_longer"), row("ctc", model="set_ctc", family="canvas")
+    student = row("ctc", model="set_distilled_ctc", family="canvas", training="distilled")
+    mixed, plain = figures(report(teacher, raw, student)), figures(report(teacher, raw))
+    for name in ("quality_against_speed", "bleu_by_length"):
+        panels = [drawn[name].count('id="axes_') for drawn in (plain, mixed)]
+        assert panels[1] == 2 * panels[0] > 0
+    assert label(student, report(teacher, raw, student)) == "ctc · distilled_ctc"
+    assert label(raw, report(row(model="set"), raw)) == "ctc · ctc"
+    assert label(row(model="set"), report(teacher)) == "greedy · set"
+    ours, theirs = tables([report(teacher, raw, student)])
+    assert [len(ours.lines), len(theirs.lines)] == [2, 1]
+    assert not ours.notes
+    assert theirs.notes == (
+        "Speed-ups and p compare with `greedy` on set_longer, trained on raw text",
+    )
 
 
 def test_a_page_stands_by_itself(tmp_path):

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 import nar
-from nar.bench.trace import VERSION, _looks, _Scene, describe, summary, trace_text
+from nar.bench.trace import (
+    VERSION,
+    Prediction,
+    _CanvasScene,
+    _Look,
+    _looks,
+    _Scene,
+    describe,
+    summary,
+    trace_text,
+)
 from nar.bench.trace_page import write_trace
 from nar.core import IncompatibleModel, NarError, Needs, Source, View
 from nar.data.tokenizer import Tokenizer
@@ -193,6 +203,45 @@ def test_a_tree_shows_the_branch_that_was_taken(tokenizer):
     )
     rejected = _Scene((), (), looks, [], output).cell(0)
     assert (rejected.token, rejected.state, rejected.others) == ("▁Hund", "early", ("▁ein",))
+
+
+def test_a_canvas_shows_what_is_kept_call_by_call(tokenizer):
+    """Of equal scores the first places are masked again; EOS is written with the last call."""
+    script = np.array([[7, 8, 9, 10, 11, 3]])
+    decoder = nar.QuotaUnmasking(max_length=LONGEST, calls=2)
+    canvas = equipped(decoder, random_model(vocab_size=tokenizer.vocab_size))
+    model = Scripted(canvas, script)
+    translator = nar.Translator(model=model, tokenizer=tokenizer, weights="scripted")
+    graph = trace_text(translator, decoder, TEXT)
+    pieces = tokenizer.pieces(script[0])
+    assert list(graph.output_pieces) == pieces
+    assert [states(step) for step in graph.steps] == [
+        ["early"] * 2 + ["written"] * 3 + [None],
+        ["confirmed"] * 2 + ["kept"] * 3 + ["written"],
+    ]
+    assert [step.after for step in graph.steps] == [0, 6]
+    assert [step.text for step in graph.steps] == [graph.output] * 2
+    for step, said in zip(graph.steps, ([0, 1, 2, 3, 4], [0, 1]), strict=True):
+        cells = dict(enumerate(filter(None, step.cells)))
+        assert [cell.token for cell in cells.values()] == pieces[: len(cells)]
+        assert [place for place, cell in cells.items() if cell.predictions] == said
+        for place in said:
+            ((after, choices),) = cells[place].predictions
+            assert (after, choices[0]) == (None, (pieces[place], 1.0))
+
+
+def test_what_a_canvas_masks_again_is_not_accepted():
+    def look(place, token, accepted=True):
+        return _Look(place, token, accepted, Prediction(None, ((token, 1.0),)))
+
+    before = [look(0, "a"), look(1, "x", accepted=False), look(2, "c")]
+    after = [look(0, "a", accepted=False), look(1, "b"), look(2, "c")]
+    scene = _CanvasScene.of((), after, before, ("a", "b", "c", "</s>"))
+    cells = [scene.cell(place) for place in range(4)]
+    assert [cell and cell.state for cell in cells] == ["early", "written", "kept", None]
+    assert [len(cell.predictions) for cell in cells[:3]] == [0, 1, 0]
+    first = _CanvasScene.of((), before, [], ("a", "b", "c", "</s>"))
+    assert [first.cell(place).state for place in range(3)] == ["written", "wrong", "written"]
 
 
 def test_what_is_revised_is_wrong_until_it_is_right():

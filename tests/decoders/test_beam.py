@@ -30,12 +30,12 @@ def test_hypotheses_are_those_of_a_plain_implementation(options, encoder):
             length = int(output.nbest.length[row, k])
             found = tuple(output.nbest.tokens[row, k, :length].tolist())
             assert found == right[row][k].tokens, (seed, row, k)
-            np.testing.assert_allclose(output.nbest.score[row, k], right[row][k].score, rtol=1e-4)
+            np.testing.assert_allclose(output.nbest.scores[row, k], right[row][k].score, rtol=1e-4)
             assert not output.nbest.tokens[row, k, length:].any()
             ended += found[-1] == 3
         np.testing.assert_array_equal(output.tokens, output.nbest.tokens[:, 0])
         np.testing.assert_array_equal(output.length, output.nbest.length[:, 0])
-        np.testing.assert_array_equal(output.scores, output.nbest.score[:, 0])
+        np.testing.assert_array_equal(output.scores, output.nbest.scores[:, 0])
     assert 10 < ended < 48
 
 
@@ -54,7 +54,7 @@ def test_as_many_beams_as_prefixes_search_everything(penalty):
             for t, n in zip(output.nbest.tokens[row], output.nbest.length[row], strict=True)
         ]
         assert found == [list(t) for t in best]
-        np.testing.assert_allclose(output.nbest.score[row], [scores[t] for t in best], rtol=1e-4)
+        np.testing.assert_allclose(output.nbest.scores[row], [scores[t] for t in best], rtol=1e-4)
 
 
 def test_one_beam_is_greedy(encoder):

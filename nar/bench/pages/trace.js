@@ -100,7 +100,8 @@ function card(graph, k, place) {
       return [element("dt", { className }, piece(choice)), element("dd", {}, bar),
         element("dd", { className }, percent(p))];
     });
-    const title = element("h3", {}, "The model after ", piece(after), stood);
+    const asked = after === null ? ["The model"] : ["The model after ", piece(after)];
+    const title = element("h3", {}, ...asked, stood);
     return element("section", {}, title, element("dl", {}, ...bars));
   });
   const also = others.flatMap((other, i) => [i ? ", " : "Also considered: ", piece(other)]);

@@ -1,0 +1,168 @@
+"""Noisy parallel decoding (Gu et al. 2018, section 4.2): a causal model re-ranks candidates."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Int
+
+from nar.core import (
+    Candidates,
+    Decoder,
+    NarError,
+    Needs,
+    Output,
+    State,
+    Stats,
+    check_same_vocabulary,
+    is_number,
+    role,
+)
+from nar.decoders.mask_predict import MaskPredict
+from nar.ops import NEG
+
+RERANKER = "reranker"
+"""The role of the causal model that chooses."""
+
+
+class Carry(struct.PyTreeNode):
+    """Beside the frame.
+
+    Attributes:
+        base: the state of who gives candidates.
+        context: the source, as the causal model reads it.
+        pending: `[batch]`, what that model is fed first.
+        empty: `[batch, time]`, an output before it is written.
+        ranked: the candidates; before the last step there are none.
+    """
+
+    base: State
+    context: Any
+    pending: Int[Array, " batch"]
+    empty: Int[Array, "batch time"]
+    ranked: Candidates
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoisyParallel(Decoder):
+    """A causal model scores all candidates of another decoder in one call, and the best is written.
+
+    Needs a bundle: `Bundle.of(target=..., reranker=...)`. The call is made when the last row has
+    its candidates.
+
+    Attributes:
+        base: who gives candidates, such as the length beam of mask-predict; its `max_length` is
+            this one's.
+        length_penalty: scores are log-probabilities over length ** penalty.
+    """
+
+    family = "reranking"
+    base: Decoder = MaskPredict()
+    length_penalty: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.base, Decoder):
+            raise NarError(f"base={self.base!r}: it must be a decoder, such as (mask-predict)")
+        if not is_number(self.length_penalty):
+            raise NarError(f"length_penalty={self.length_penalty!r}: it must be a number")
+
+    @property
+    def inner(self) -> Decoder:
+        """The base decoder, as long as this one."""
+        return dataclasses.replace(self.base, max_length=self.max_length)
+
+    @property
+    def lossless(self):
+        """The best of what the base decoder has found."""
+        return "no"
+
+    @property
+    def max_steps(self):
+        """The base decoder's."""
+        return self.inner.max_steps
+
+    @property
+    def needs(self):
+        """What the base decoder needs, and a causal model."""
+        return {**self.inner.needs, RERANKER: Needs(causal=True)}
+
+    def check(self, model, source):
+        """Also: the base decoder can decode, and both models speak the same tokens."""
+        super().check(model, source)
+        self.inner.check(model, source)
+        check_same_vocabulary(role(model).spec, role(model, RERANKER).spec, RERANKER)
+
+    def init(self, model, source, *, key):
+        """Both models read the source."""
+        base = self.inner.init(model, source, key=key)
+        context, pending = role(model, RERANKER).begin(source, 0)
+        shapes = jax.eval_shape(lambda base: self.candidates(model, base), base)
+        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        carry = Carry(base, context, pending, base.tokens, none)
+        return self.state(base, carry, jnp.zeros((), bool))
+
+    def step(self, model, state):
+        """One step of the base decoder; after its last one, the ranking."""
+        carry = state.carry
+        base = self.inner.step(model, carry.base)
+        ready = base.done.all()
+        ranked = jax.lax.cond(
+            ready,
+            lambda: self.rank(role(model, RERANKER), carry, self.candidates(model, base)),
+            lambda: carry.ranked,
+        )
+        view, base = base.view, base.replace(view=None)
+        return self.state(base, carry.replace(base=base, ranked=ranked), ready).replace(view=view)
+
+    def finish(self, model, state):
+        """The best candidate, and the others."""
+        ranked = state.carry.ranked
+        return Output(state.tokens, state.length, ranked.scores[:, 0], state.stats, nbest=ranked)
+
+    def candidates(self, model: Any, base: State) -> Candidates:
+        """What the base decoder has found."""
+        output = self.inner.finish(model, base)
+        if output.nbest is not None:
+            return output.nbest
+        tokens, length = output.tokens[:, None], output.length[:, None]
+        return Candidates(tokens, length, jnp.zeros(length.shape))
+
+    def rank(self, reranker: Any, carry: Carry, found: Candidates) -> Candidates:
+        """The candidates with the causal model's scores, the best first."""
+        batch, count, time = found.tokens.shape
+        tokens, length = found.tokens.reshape(-1, time), found.length.reshape(-1)
+        pending = jnp.repeat(carry.pending, count)[:, None]
+        inputs = jnp.concatenate([pending, tokens[:, :-1]], axis=1)
+        hidden, _ = reranker.extend(inputs, carry.context.repeat(count))
+        logits = reranker.logits(hidden)
+        said = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+        said = said - jax.nn.logsumexp(logits, axis=-1)
+        total = jnp.where(jnp.arange(time) < length[:, None], said, 0).sum(-1)
+        scores = (total / length**self.length_penalty).reshape(batch, count)
+        there = found.scores > NEG / 2
+        return found.replace(scores=jnp.where(there, scores, NEG)).best(count)
+
+    def state(self, base: State, carry: Carry, ready: Array) -> State:
+        """The frame: empty until the candidates are ranked."""
+        best, stats = carry.ranked, base.stats
+        batch, count, time = best.tokens.shape
+        length = jnp.where(ready, best.length[:, 0], 0)
+        # Nothing is written by a row's calls but the last one.
+        accepted = jnp.zeros((time + 1,), jnp.int32).at[length].add(stats.live > 0)
+        accepted = accepted.at[0].add(jnp.maximum(stats.live - 1, 0).sum())
+        scored = jnp.where(ready, count * time, 0) * jnp.ones((batch,), jnp.int32)
+        return State(
+            tokens=jnp.where(ready, best.tokens[:, 0], carry.empty),
+            length=length,
+            done=jnp.broadcast_to(ready, (batch,)),
+            stats=Stats(
+                calls={**stats.calls, RERANKER: ready.astype(jnp.int32)},
+                live=stats.live,
+                positions={**stats.positions, RERANKER: scored},
+                accepted=accepted,
+            ),
+            carry=carry,
+        )

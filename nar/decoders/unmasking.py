@@ -1,0 +1,70 @@
+"""What the decoders of models with a length head share: how long their canvases are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from nar.core import TARGET, NarError, Needs, at_least
+from nar.decoders.canvas import Canvas
+from nar.ops import NEG
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unmasking(Canvas):
+    """Predicts how many tokens there are, and then the tokens.
+
+    Lengths that do not fit are cut: what the head says of all of them is said of the longest one
+    that does. A length of 0 stands for an output of EOS alone, whose score is the log-probability
+    of its length.
+
+    Attributes:
+        lengths: the likeliest so many are decoded, side by side, and the one with the highest mean
+            log-probability of its tokens is the output (a length beam; Ghazvininejad et al. 2019).
+        longer: an output has at most so many tokens more than its source, which bounds the canvas,
+            and so the compute; None: at most `max_length`.
+        oracle_length: the length is known beforehand, EOS counted, from `source.limit`. A label for
+            tables: nobody knows it in earnest.
+    """
+
+    lengths: int = 1
+    longer: int | None = None
+    oracle_length: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least("lengths", self.lengths, 1)
+        if self.longer is not None:
+            at_least("longer", self.longer, 0)
+        _ = self.schedule  # validates
+
+    @property
+    def needs(self):
+        """A model of canvases of any length; who knows the length is its head, or an oracle."""
+        head = not self.oracle_length
+        return {TARGET: Needs(bidirectional=True, upsample=False, mask=True, length_head=head)}
+
+    def check(self, model, source):
+        """Also: an oracle has spoken."""
+        super().check(model, source)
+        if self.oracle_length and source.limit is None:
+            raise NarError("oracle_length=True needs the lengths in source.limit; it is None")
+
+    def lay(self, target, context, source, limit):
+        """A canvas for each of the likeliest lengths that fit, or one of the oracle's."""
+        places, most = self.max_length, limit
+        if self.longer is not None:
+            places = min(places, source.tokens.shape[1] + self.longer)
+            most = jnp.minimum(limit, source.length + self.longer)
+        if self.oracle_length:
+            size = jnp.minimum(limit - 1, most)[:, None]
+            empty = jnp.zeros(size.shape)
+        else:
+            said = target.lengths(context)
+            length = jnp.arange(said.shape[1])
+            most = most[:, None]
+            cut = jax.nn.logsumexp(jnp.where(length < most, NEG, said), axis=1, keepdims=True)
+            said = jnp.where(length < most, said, jnp.where(length == most, cut, NEG))
+            empty, size = jax.lax.top_k(said[:, : places + 1], min(self.lengths, places + 1))
+            size = jnp.where(empty > NEG / 2, size, 0)  # what cannot be has no places
+        return jnp.arange(places) < size[..., None], empty
