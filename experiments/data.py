@@ -2,10 +2,18 @@
 
 import dataclasses
 import pathlib
+from typing import ClassVar, Literal
 
 from nar.core import NarError
 from nar.data.grammar import Grammar, GrammarConfig
 from nar.data.text import Corpus, Pairs
+from nar.training.distillation import load_distilled
+
+Training = Literal["raw", "distilled"]
+"""Whether the targets that are trained on are people's or a model's."""
+
+DISTILLED = "distilled"
+"""What a teacher makes of its training and validation text, in its run's directory."""
 
 SPLITS = ("train", "valid", "test")
 """The parts that every corpus has; what they are called on disk is the corpus' own business."""
@@ -20,6 +28,7 @@ class GrammarData:
         grammar: what they are like.
     """
 
+    training: ClassVar[Training] = "raw"
     sizes: tuple[int, int, int] = (20_000, 500, 500)
     grammar: GrammarConfig = GrammarConfig()
 
@@ -27,7 +36,7 @@ class GrammarData:
         """What reports call one of `SPLITS`."""
         return f"the built-in grammar's {split} set"
 
-    def open(self, split: str, data_dir: pathlib.Path | None) -> Corpus:
+    def open(self, split: str, data_dir: pathlib.Path | None, runs: pathlib.Path) -> Corpus:
         """One of `SPLITS`."""
         return Grammar(split, self.sizes[SPLITS.index(split)], self.grammar)
 
@@ -39,20 +48,28 @@ class FolderData:
     Attributes:
         folder: its name.
         source, target: languages, the files' endings.
+        teacher_target: the ending of a teacher's outputs, where they are given: they are trained on
+            in place of `target`. The test set stays people's.
         splits: what train, valid and test are called.
     """
 
     folder: str
     source: str
     target: str
+    teacher_target: str | None = None
     splits: tuple[str, str, str] = SPLITS
+
+    @property
+    def training(self) -> Training:
+        """Whose targets are trained on."""
+        return "distilled" if self.teacher_target else "raw"
 
     def describe(self, split: str) -> str:
         """What reports call one of `SPLITS`."""
-        name = self.splits[SPLITS.index(split)]
-        return f"{self.folder}/{name} ({self.source} to {self.target})"
+        name, target = self._parts(split)
+        return f"{self.folder}/{name} ({self.source} to {target})"
 
-    def open(self, split: str, data_dir: pathlib.Path | None) -> Corpus:
+    def open(self, split: str, data_dir: pathlib.Path | None, runs: pathlib.Path) -> Corpus:
         """One of `SPLITS`.
 
         Raises:
@@ -60,9 +77,13 @@ class FolderData:
         """
         if data_dir is None:
             raise NarError(f"this experiment reads {self.folder}/: say where with --data-dir")
-        return Pairs(
-            data_dir / self.folder, self.splits[SPLITS.index(split)], self.source, self.target
-        )
+        name, target = self._parts(split)
+        return Pairs(data_dir / self.folder, name, self.source, target)
+
+    def _parts(self, split: str) -> tuple[str, str]:
+        """What a split and its target's language are called."""
+        target = self.target if split == "test" else self.teacher_target or self.target
+        return self.splits[SPLITS.index(split)], target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +96,7 @@ class TfdsData:
         splits: what train, valid and test are called.
     """
 
+    training: ClassVar[Training] = "raw"
     name: str
     source: str
     target: str
@@ -85,7 +107,7 @@ class TfdsData:
         name = self.splits[SPLITS.index(split)]
         return f"{self.name}/{name} ({self.source} to {self.target})"
 
-    def open(self, split: str, data_dir: pathlib.Path | None) -> Corpus:
+    def open(self, split: str, data_dir: pathlib.Path | None, runs: pathlib.Path) -> Corpus:
         """One of `SPLITS`.
 
         Raises:
@@ -95,3 +117,39 @@ class TfdsData:
 
         name = self.splits[SPLITS.index(split)]
         return TfdsPairs(self.name, name, self.source, self.target, data_dir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistilledData:
+    """Another experiment's text in its model's words; the test set stays people's.
+
+    Attributes:
+        teacher: the experiment whose run holds what `python -m experiments distill` makes.
+        original: the text itself.
+    """
+
+    training: ClassVar[Training] = "distilled"
+    teacher: str
+    original: "Data"
+
+    def describe(self, split: str) -> str:
+        """What reports call one of `SPLITS`."""
+        found = self.original.describe(split)
+        return found if split == "test" else f"{found}, translated by {self.teacher}"
+
+    def open(self, split: str, data_dir: pathlib.Path | None, runs: pathlib.Path) -> Corpus:
+        """One of `SPLITS`; the teacher's run lies in `runs`.
+
+        Raises:
+            NarError: the teacher has not translated the text yet, or the text is missing.
+        """
+        if split == "test":
+            return self.original.open(split, data_dir, runs)
+        try:
+            return load_distilled(runs / self.teacher / DISTILLED, split)
+        except NarError as error:
+            raise NarError(f"{error}: python -m experiments distill {self.teacher}") from error
+
+
+Data = GrammarData | FolderData | TfdsData | DistilledData
+"""Any of them."""

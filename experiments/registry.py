@@ -1,16 +1,16 @@
 """What an experiment is, and the experiments there are; derive yours with `dataclasses.replace`."""
 
 import dataclasses
-from typing import Literal
+import itertools
 
-from experiments.data import FolderData, GrammarData, TfdsData
+from experiments.data import Data, DistilledData, FolderData, GrammarData, Training
 from nar.bench.protocol import Protocol
 from nar.bench.quality import METRICS, MetricName
 from nar.core import NarError, at_least, nearest
-from nar.data.tokenizer import BOS, EOS, MASK, PAD, Pieces
+from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, Pieces
 from nar.decoders import make
 from nar.model import TransformerConfig
-from nar.objectives import CrossEntropy
+from nar.objectives import CTC, CrossEntropy, Masked
 from nar.training import OptimizerConfig, TrainConfig
 
 
@@ -26,13 +26,13 @@ class Experiment:
         train: how long and how.
         objective: the loss.
         start: the experiment whose trained model this training begins with, tokenizer and all; its
-            run lies beside this one. None: a new model.
+            run lies beside this one. A model that predicts in parallel may begin with a causal one
+            of its width and depth. None: a new model.
         decoders: what the benchmark compares, as `nar.decoders.make` reads it.
         more: decoders added by `--full`.
-        pieces: the tokenizer's kind.
+        pieces: the tokenizer's kind; a student has its teacher's.
         metric: what outputs are compared by.
         tokenized: the target language, where papers' tokenised BLEU belongs into the report.
-        training: whether the training's targets are people's ("raw") or a model's ("distilled").
         protocol: how much the benchmark measures.
         tokens_per_batch: padded positions of a training batch, source and target together.
         max_length: longest source and target in tokens, and the most tokens that are decoded.
@@ -40,17 +40,16 @@ class Experiment:
 
     name: str
     about: str
-    data: GrammarData | FolderData | TfdsData
+    data: Data
     model: TransformerConfig
     train: TrainConfig
-    objective: CrossEntropy = CrossEntropy()
+    objective: CrossEntropy | CTC | Masked = CrossEntropy()
     start: str | None = None
     decoders: tuple[str, ...]
     more: tuple[str, ...] = ()
     pieces: Pieces = "unigram"
     metric: MetricName = "bleu"
     tokenized: str | None = None
-    training: Literal["raw", "distilled"] = "raw"
     protocol: Protocol = Protocol()
     tokens_per_batch: int = 4096
     max_length: int = 64
@@ -60,6 +59,14 @@ class Experiment:
             at_least(name, getattr(self, name), 1)
         if self.metric not in METRICS:
             raise NarError(f"metric={self.metric!r}: it must be one of {', '.join(METRICS)}")
+
+    @property
+    def training(self) -> Training:
+        """Whether the training's targets are people's ("raw") or a model's ("distilled")."""
+        return self.data.training
+
+    def check(self) -> None:
+        """Raises a NarError when a decoder is none."""
         for name in self.names(full=True):
             make(name, max_length=self.max_length)
 
@@ -96,6 +103,108 @@ def shaped(
 def transformer(**options) -> TransformerConfig:
     """A transformer with the special ids of our tokenizers."""
     return TransformerConfig(pad=PAD, bos=BOS, eos=EOS, mask=MASK, **options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """A kind of model that predicts in parallel.
+
+    Attributes:
+        about: what it is.
+        objective: its loss.
+        decoders: what the benchmark compares.
+        model: what its transformer has that a causal one lacks.
+    """
+
+    about: str
+    objective: CTC | Masked
+    decoders: tuple[str, ...]
+    model: dict[str, int]
+
+
+CANVAS = {"upsample": 2, "blank": BLANK}  # too short for fewer than 0.1 % of people's targets
+LENGTHS = {"length_classes": 256}
+PARALLEL = {
+    "ctc": Parallel(about="CTC", objective=CTC(), decoders=("ctc",), model=CANVAS),
+    "ctc-glat": Parallel(
+        about="CTC with glancing", objective=CTC(glance=(0.5, 0.3)), decoders=("ctc",),
+        model=CANVAS,
+    ),
+    "mask-predict": Parallel(
+        about="mask-predict", objective=Masked(),
+        decoders=("mask-predict:calls=10", "mask-predict:calls=4",
+                  "threshold-unmasking", "quota-unmasking"),
+        model=LENGTHS,
+    ),
+    "one-shot": Parallel(
+        about="one shot, all tokens at once", objective=Masked(masking="all"),
+        decoders=("mask-predict:calls=1",), model=LENGTHS,
+    ),
+}  # fmt: skip
+"""The kinds by name."""
+
+
+def parallel(experiment: Experiment, kind: str, *, teacher: Experiment) -> Experiment:
+    """The same experiment with a model that predicts in parallel and begins with another's weights.
+
+    Args:
+        experiment: the original.
+        kind: one of `PARALLEL`.
+        teacher: a causal experiment on the same text, whose weights are taken.
+    """
+    chosen = PARALLEL[kind]
+    return dataclasses.replace(
+        experiment,
+        name=f"{experiment.name}_{kind}",
+        about=f"{experiment.name}, {chosen.about}",
+        model=dataclasses.replace(
+            experiment.model, causal=False, bidirectional=True, **chosen.model
+        ),
+        train=fewer(experiment.train),
+        objective=chosen.objective,
+        start=teacher.name,
+        decoders=chosen.decoders,
+        more=(),
+    )
+
+
+def fewer(train: TrainConfig) -> TrainConfig:
+    """Half of the updates, for who begins with a trained model."""
+    return dataclasses.replace(train, steps=train.steps // 2)
+
+
+def distilled(experiment: Experiment, student: Experiment, *, teacher: Experiment) -> Experiment:
+    """A student that learns what a teacher makes of the text, and not people's translations.
+
+    Args:
+        experiment: whose text it is, and whose name the student's begins with.
+        student: what `shaped` or `parallel` derived from it, or itself.
+        teacher: a causal experiment on the same text.
+    """
+    causal = student.model.causal
+    return dataclasses.replace(
+        student,
+        start=student.name if causal else student.start,
+        train=fewer(student.train) if causal else student.train,
+        name=f"{experiment.name}_distilled{student.name.removeprefix(experiment.name)}",
+        about=f"{student.about}, on what {teacher.name} writes",
+        data=DistilledData(teacher=teacher.name, original=experiment.data),
+    )
+
+
+def students(experiment: Experiment, *, teacher: Experiment) -> tuple[Experiment, ...]:
+    """All parallel models, on raw text and on what a teacher makes of it, and what they must beat.
+
+    The baseline that hurts is a deep encoder with a shallow decoder (Kasai et al. 2021); on raw
+    text it is one of the shapes.
+
+    Args:
+        experiment: whose text it is.
+        teacher: a causal experiment on the same text.
+    """
+    raw = tuple(parallel(experiment, kind, teacher=teacher) for kind in PARALLEL)
+    taught = (*raw, shaped(experiment, 6, 1))
+    return *raw, *(distilled(experiment, student, teacher=teacher) for student in taught)
 
 
 FIXED_POINTS = (
@@ -198,6 +307,7 @@ G2P = Experiment(
 
 MAIN = (GRAMMAR, G2P, MULTI30K, TATOEBA)
 SHAPES = (
+    shaped(GRAMMAR, 6, 1),
     shaped(G2P, 6, 6),
     shaped(G2P, 6, 1),
     shaped(MULTI30K, 6, 6, steps=1200),  # what an hour of two cores allows
@@ -205,8 +315,12 @@ SHAPES = (
     shaped(TATOEBA, 6, 6),
     shaped(TATOEBA, 6, 1),
 )
+TEACHERS = ((GRAMMAR, GRAMMAR), (G2P, G2P), (MULTI30K, MULTI30K_LONGER), (TATOEBA, TATOEBA))
+STUDENTS = tuple(itertools.chain(*(students(e, teacher=teacher) for e, teacher in TEACHERS)))
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (*MAIN, MULTI30K_LONGER, *SHAPES)}
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e for e in (*MAIN, MULTI30K_LONGER, *SHAPES, *STUDENTS)
+}
 """All experiments by name."""
 
 

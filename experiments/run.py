@@ -5,28 +5,39 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from rich.console import Console
 
 from experiments import runs
-from experiments.data import SPLITS
+from experiments.data import DISTILLED, SPLITS, DistilledData
 from experiments.registry import Experiment
 from nar.bench.protocol import ABOUT, System
 from nar.bench.publish import publish
-from nar.bench.report import FILE, Report
-from nar.core import NarError
+from nar.bench.report import FILE, Report, machine
+from nar.core import NarError, differences
 from nar.data.batching import Batch, Plan, training_batches
 from nar.data.encoded import Encoded, encode_corpus
 from nar.data.text import Corpus, overlap
 from nar.data.tokenizer import Tokenizer
-from nar.model import Transformer
-from nar.training import load_model, save_model
+from nar.files import read_json
+from nar.model import Transformer, TransformerConfig
+from nar.progress import Progress
+from nar.training import save_model
 from nar.training import train as train_model
 from nar.training.checkpoint import named_arrays, with_arrays
+from nar.training.distillation import distill as translate_corpora
+from nar.translator import load
 
 BASELINES = ("greedy", "beam")
-"""What decodes with the models of other runs."""
+"""What decodes with the causal models of other runs."""
+
+FREE = (
+    "vocab_size", "dropout", "causal", "bidirectional", "upsample", "length_classes", "mask",
+    "blank",
+)  # fmt: skip
+"""Where a model may differ from the one that it begins with."""
 
 console = Console(stderr=True)
 
@@ -48,13 +59,19 @@ def remembered_programs() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def open_corpora(experiment: Experiment, data_dir: pathlib.Path | None) -> dict[str, Corpus]:
-    """The experiment's text, by split.
+def open_corpora(
+    experiment: Experiment,
+    run_dir: pathlib.Path,
+    data_dir: pathlib.Path | None,
+    splits: Sequence[str] = SPLITS,
+) -> dict[str, Corpus]:
+    """The experiment's text, by split; what a teacher made of it lies in the run beside this one.
 
     Raises:
-        NarError: it is missing or damaged.
+        NarError: it is missing or damaged, or the experiment names decoders that there are not.
     """
-    return {split: experiment.data.open(split, data_dir) for split in SPLITS}
+    experiment.check()
+    return {split: experiment.data.open(split, data_dir, run_dir.parent) for split in splits}
 
 
 def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path | None) -> None:
@@ -68,7 +85,7 @@ def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path 
     Raises:
         NarError: something of the data, or of another run in the same directory, does not fit.
     """
-    corpora = open_corpora(experiment, data_dir)
+    corpora = open_corpora(experiment, run_dir, data_dir)
     runs.claim(run_dir, experiment)
     runs.record(run_dir, corpora)
     if (run_dir / "model" / ABOUT).exists():
@@ -76,7 +93,8 @@ def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path 
     for split in ("valid", "test"):
         overlap(corpora["train"], corpora[split])
     start = first_model(experiment, run_dir)
-    tokenizer = start[1] if start else learn_tokenizer(experiment, corpora["train"], run_dir)
+    tokenizer = start[1] if start else first_tokenizer(experiment, corpora["train"], run_dir)
+    tokenizer.save(run_dir / "model")
     learn_model(experiment, corpora, tokenizer, run_dir, start and start[0])
     about = {
         "name": experiment.name,
@@ -93,43 +111,67 @@ def first_model(
     """What the training begins with: another experiment's model, or nothing.
 
     Raises:
-        NarError: that model is not trained yet, or has another shape.
+        NarError: that model is not trained yet, has another shape, or another vocabulary than the
+            teacher.
     """
     if experiment.start is None:
         return None
-    directory = run_dir.parent / experiment.start / "model"
+    directory = trained(run_dir.parent / experiment.start, what="start")
+    start, tokenizer = load(directory), Tokenizer.load(directory)
+    found = start.model.config
+    config = dataclasses.replace(experiment.model, vocab_size=found.vocab_size)
+    alike = dataclasses.replace(config, **{name: getattr(found, name) for name in FREE})
+    if different := list(differences(runs.resolve(found), runs.resolve(alike))):
+        raise NarError(f"start={experiment.start!r} has another shape: {'; '.join(different)}")
+    teacher = teachers_tokenizer(experiment, run_dir)
+    if teacher and teacher.fingerprint != tokenizer.fingerprint:
+        raise NarError(
+            f"start={experiment.start!r} has another vocabulary than the data's teacher "
+            f"{experiment.data}: a student has its teacher's"
+        )
+    runs.note(run_dir, start={"experiment": experiment.start, "weights": start.weights})
+    return adapted(start.model, config, experiment.train.seed), tokenizer
+
+
+def trained(run_dir: pathlib.Path, *, what: str = "model") -> pathlib.Path:
+    """The directory of a run's model.
+
+    Raises:
+        NarError: it is not trained yet; `what` it is asked for is named.
+    """
+    directory = run_dir / "model"
     if not (directory / ABOUT).exists():
         raise NarError(
-            f"start={experiment.start!r}: {directory} holds no trained model: train it first"
+            f"{what}={run_dir.name!r}: {directory} holds no trained model: train it first"
         )
-    model, tokenizer = load_model(directory), Tokenizer.load(directory)
-    free = {"vocab_size": model.config.vocab_size, "dropout": model.config.dropout}
-    wanted = dataclasses.replace(experiment.model, **free)
-    if different := list(runs.differences(runs.resolve(model.config), runs.resolve(wanted))):
-        raise NarError(f"start={experiment.start!r} has another shape: {'; '.join(different)}")
-    tokenizer.save(run_dir / "model")
-    return with_dropout(model, experiment.model.dropout), tokenizer
+    return directory
 
 
-def with_dropout(model: Transformer, dropout: float) -> Transformer:
-    """The same parameters under another dropout."""
-    config = dataclasses.replace(model.config, dropout=dropout)
-    new = jax.eval_shape(lambda: Transformer(config, key=jax.random.key(0)))
-    return with_arrays(new, named_arrays(model))
+def adapted(model: Transformer, config: TransformerConfig, seed: int) -> Transformer:
+    """A model of another kind, with all parameters that both have; the others are new."""
+    new = Transformer(config, key=jax.random.key(seed))
+    arrays = named_arrays(new)
+    known = {name: x for name, x in named_arrays(model).items() if name in arrays}
+    return with_arrays(new, arrays | known)
 
 
-def learn_tokenizer(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> Tokenizer:
-    """The run's tokenizer, learnt from the training text the first time."""
+def teachers_tokenizer(experiment: Experiment, run_dir: pathlib.Path) -> Tokenizer | None:
+    """The vocabulary of the model whose outputs are learnt; None: it is not known, or nobody's."""
+    if not isinstance(experiment.data, DistilledData):
+        return None
+    return Tokenizer.load(trained(run_dir.parent / experiment.data.teacher, what="data.teacher"))
+
+
+def first_tokenizer(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> Tokenizer:
+    """The run's tokenizer, the first time its teacher's, or learnt from the training text."""
     directory = run_dir / "model"
     if (directory / "tokenizer.model").exists():
         return Tokenizer.load(directory)
+    if teacher := teachers_tokenizer(experiment, run_dir):
+        return teacher
     console.print("learning the vocabulary")
     texts = itertools.chain.from_iterable(corpus[i] for i in range(len(corpus)))
-    tokenizer = Tokenizer.train(
-        texts, vocab_size=experiment.model.vocab_size, pieces=experiment.pieces
-    )
-    tokenizer.save(directory)
-    return tokenizer
+    return Tokenizer.train(texts, vocab_size=experiment.model.vocab_size, pieces=experiment.pieces)
 
 
 def learn_model(
@@ -179,15 +221,71 @@ class Validation:
         return plan.epoch()
 
 
+def distill(
+    experiment: Experiment,
+    run_dir: pathlib.Path,
+    data_dir: pathlib.Path | None,
+    *,
+    decoder: str = "beam",
+    batch_size: int = 64,
+    shard: tuple[int, int] = (0, 1),
+) -> bool:
+    """Translates the training and validation text with the run's model, for students.
+
+    Args:
+        experiment: of the teacher.
+        run_dir: of its finished training; the corpus goes there, into distilled/.
+        data_dir: where data other than the grammar's lies.
+        decoder: as `nar.make` reads it.
+        batch_size: sources decoded together.
+        shard: `(i, n)`: the i-th of n parts.
+
+    Returns:
+        Whether the corpus is whole; if not, other shards are not done yet.
+
+    Raises:
+        NarError: there is no trained model, it was trained with other settings, or what is there
+            was made in another way; the differences are named.
+    """
+    corpora = open_corpora(experiment, run_dir, data_dir, SPLITS[:2])
+    runs.check(run_dir, experiment)
+    translator = load(trained(run_dir))
+    method = translator.make_decoder(decoder, experiment.max_length)
+    with remembered_programs(), Progress() as progress:
+        return translate_corpora(
+            translator,
+            corpora,
+            method,
+            run_dir / DISTILLED,
+            about={"teacher": experiment.name, "code": runs.code(), "machine": machine()},
+            batch_size=batch_size,
+            shard=shard,
+            progress=progress,
+        )
+
+
 def systems(
     experiment: Experiment, run_dir: pathlib.Path, *, beside: Sequence[pathlib.Path], full: bool
 ) -> list[System]:
-    """The run's model with the experiment's decoders, and other runs' models with baselines."""
-    for directory in (run_dir, *beside):
-        if not (directory / "model" / ABOUT).exists():
-            raise NarError(f"{directory} holds no trained model: train it first")
-    main = System.load(run_dir / "model", experiment.names(full=full))
-    return [main, *(System.load(directory / "model", BASELINES) for directory in beside)]
+    """The run's model with the experiment's decoders, and other runs' models with theirs.
+
+    Of other causal models only `BASELINES` decode. The first causal model comes first: its greedy
+    is what all are compared with. To a model that is not causal, the one that it began with joins.
+    """
+    decoders = {run_dir: experiment.names(full=full)}
+    others = list(beside)
+    if experiment.start and not experiment.model.causal:
+        others.append(run_dir.parent / experiment.start)
+    models = {directory: trained(directory) for directory in (run_dir, *others)}
+    causal = {}
+    for directory in models:
+        config = read_json(directory / runs.CONFIG)
+        causal[directory] = config["model"].get("causal", True)
+        own = BASELINES if causal[directory] else tuple(config["decoders"])
+        decoders.setdefault(directory, own)
+    first = next(filter(causal.get, models), run_dir)
+    order = sorted(models, key=lambda directory: directory != first)
+    return [System.load(models[directory], decoders[directory]) for directory in order]
 
 
 def bench(
@@ -210,7 +308,7 @@ def bench(
     Raises:
         NarError: there is no trained model, or it was trained with other settings or text.
     """
-    corpora = open_corpora(experiment, data_dir)
+    corpora = open_corpora(experiment, run_dir, data_dir)
     found = systems(experiment, run_dir, beside=beside, full=full)
     runs.claim(run_dir, experiment)
     runs.record(run_dir, corpora)
@@ -244,19 +342,17 @@ def run(
     if not (run_dir / FILE).exists():
         return bench(experiment, run_dir, data_dir, beside=beside, full=full)
     report = Report.load(run_dir)
-    main, *others = systems(experiment, run_dir, beside=beside, full=full)
     wanted = {
         "protocol": runs.resolve(experiment.protocol),
-        "decoders": list(main.make_decoders()),
-        "beside": [system.name for system in others],
+        "decoders": {
+            system.name: list(system.make_decoders())
+            for system in systems(experiment, run_dir, beside=beside, full=full)
+        },
     }
-    models = list(dict.fromkeys(row.model for row in report.rows))
-    found = {
-        "protocol": report.protocol,
-        "decoders": [row.decoder for row in report.rows if row.model == models[0]],
-        "beside": models[1:],
-    }
-    if different := list(runs.differences(found, wanted)):
+    found: dict[str, Any] = {"protocol": report.protocol, "decoders": {}}
+    for row in report.rows:
+        found["decoders"].setdefault(row.model, []).append(row.decoder)
+    if different := list(differences(found, wanted)):
         raise NarError(
             f"{run_dir / FILE} is another benchmark: {'; '.join(different)}. `bench` replaces it"
         )

@@ -1,9 +1,10 @@
 """A run's directory: what it is a run of, with which code and text; and that it stays so.
 
 config.json      the experiment, resolved: every setting
-provenance.json  fingerprints of the text, the versions of the code, the machine
+provenance.json  fingerprints of the text, the versions of the code, the machine, what it began with
 tokens/ checkpoints/ metrics.jsonl events...    the training
 model/           weights, config, tokenizer, about.json
+distilled/       its text in the model's words, where it is a teacher: nar.training.distillation
 outputs/ report.json report.html                the benchmark
 """
 
@@ -11,16 +12,19 @@ import dataclasses
 import json
 import pathlib
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 from experiments.data import SPLITS
 from experiments.registry import Experiment
 from nar.bench.report import machine
-from nar.core import NarError
+from nar.core import NarError, differences
 from nar.data.text import Corpus, fingerprint
 from nar.files import write
+from nar.objectives import CrossEntropy
+
+CONFIG, PROVENANCE = "config.json", "provenance.json"
 
 TRAINED = (
     "name",
@@ -42,12 +46,25 @@ def claim(run_dir: pathlib.Path, experiment: Experiment) -> None:
     Raises:
         NarError: the directory holds a run of other settings; the differences are named.
     """
-    path, resolved = run_dir / "config.json", resolve(experiment)
+    check(run_dir, experiment)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / CONFIG, described(experiment))
+
+
+def check(run_dir: pathlib.Path, experiment: Experiment) -> None:
+    """Raises a NarError where the directory holds a run of other settings; they are named."""
+    path, wanted = run_dir / CONFIG, described(experiment)
     if path.exists():
         found = with_defaults(json.loads(path.read_text()), experiment)
-        refuse(run_dir, {k: found.get(k) for k in TRAINED}, {k: resolved[k] for k in TRAINED})
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(path, resolved)
+        found["objective"].setdefault("name", CrossEntropy.__name__)  # once there was no other
+        refuse(run_dir, {k: found.get(k) for k in TRAINED}, {k: wanted[k] for k in TRAINED})
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """An experiment as its run stores it; the objective says which one it is."""
+    config = resolve(experiment)
+    config["objective"] = {"name": type(experiment.objective).__name__, **config["objective"]}
+    return config
 
 
 def resolve(config: Any) -> dict[str, Any]:
@@ -76,30 +93,30 @@ def refuse(run_dir: pathlib.Path, found: object, wanted: object) -> None:
         )
 
 
-def differences(found: object, wanted: object, name: str = "") -> Iterator[str]:
-    """Where two nested configurations differ, in words."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            inner = f"{name}.{key}" if name else str(key)
-            yield from differences(found.get(key), wanted.get(key), inner)
-    elif found != wanted:
-        yield f"{name} is {found!r} there and {wanted!r} here"
-
-
 def record(run_dir: pathlib.Path, corpora: Mapping[str, Corpus]) -> None:
     """Notes which text and code a run is made with; the code may change while it lasts.
 
     Raises:
         NarError: the run was begun with other text.
     """
-    path, now = run_dir / "provenance.json", code()
-    data = {split: fingerprint(corpora[split]) for split in SPLITS}
-    codes = []
-    if path.exists():
-        found = json.loads(path.read_text())
-        refuse(run_dir, {"data": found["data"]}, {"data": data})
-        codes = [one for one in found["code"] if one != now]
-    write_json(path, {"data": data, "code": [*codes, now], "machine": machine()})
+    found = note(run_dir, data={split: fingerprint(corpora[split]) for split in SPLITS})
+    now = code()
+    codes = [*(one for one in found.get("code", ()) if one != now), now]
+    write_json(run_dir / PROVENANCE, {**found, "code": codes, "machine": machine()})
+
+
+def note(run_dir: pathlib.Path, **about: Any) -> dict[str, Any]:
+    """Notes what a run is made of, and gives all that is noted.
+
+    Raises:
+        NarError: the run was begun with something else.
+    """
+    path = run_dir / PROVENANCE
+    found = json.loads(path.read_text()) if path.exists() else {}
+    again = found.keys() & about.keys()
+    refuse(run_dir, {k: found[k] for k in again}, {k: about[k] for k in again})
+    write_json(path, {**found, **about})
+    return {**found, **about}
 
 
 def code() -> dict[str, str | None]:

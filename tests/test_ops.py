@@ -47,3 +47,11 @@ def test_put_rows_writes_what_fits_and_drops_the_rest(axis, numbers):
                 right[tuple(to)] = new[tuple(of)]
     found = ops.put_rows(*map(jnp.asarray, (x, start, new, count)), axis=axis)
     np.testing.assert_array_equal(found, right)
+
+
+@given(arrays.arrays(bool, (3, 5)), st.integers(1, 7))
+def test_pack_moves_what_is_kept_to_the_start(kept, width):
+    x = np.arange(3 * 5).reshape(3, 5)
+    right = [[*x[row, kept[row]].tolist(), *[-9] * width][:width] for row in range(3)]
+    found = ops.pack(jnp.asarray(x), jnp.asarray(kept), width, -9)
+    np.testing.assert_array_equal(found, right)

@@ -10,10 +10,10 @@ from experiments import run as runner
 from experiments.__main__ import main
 from experiments.registry import EXPERIMENTS, GRAMMAR, MULTI30K, find, shaped
 from experiments.run import bench, run, train
-from experiments.runs import claim, differences
+from experiments.runs import claim
 from nar.bench.protocol import Protocol
 from nar.bench.report import Report
-from nar.core import NarError
+from nar.core import NarError, differences
 from nar.training import OptimizerConfig, load_model
 from nar.training.checkpoint import named_arrays
 
@@ -100,7 +100,7 @@ def test_settings_that_an_older_run_does_not_know_have_their_defaults(directory,
 
 
 def test_another_benchmark_is_refused_with_the_difference(directory, report):
-    with pytest.raises(NarError, match=r"decoders is .*beam.*`bench` replaces it"):
+    with pytest.raises(NarError, match=r"decoders.tiny is .*beam.*`bench` replaces it"):
         run(TINY, directory, None, full=True)
     other = dataclasses.replace(TINY, protocol=dataclasses.replace(QUICK, latency_sentences=3))
     with pytest.raises(NarError, match="protocol.latency_sentences is 2 there and 3 here"):
@@ -134,7 +134,7 @@ def test_models_of_other_runs_join_a_report(directory, report, tmp_path):
     assert set(found.step_cost) == {"tiny", "tiny_1-1"}
     with pytest.raises(NarError, match="no trained model"):
         bench(TINY, copy, None, beside=[tmp_path / "nowhere"])
-    with pytest.raises(NarError, match=r"beside is \['tiny_1-1'\] there and \[\] here"):
+    with pytest.raises(NarError, match=r"decoders.tiny_1-1 is \['greedy', 'beam'\] there and None"):
         run(TINY, copy, None, full=True)
     with pytest.raises(NarError, match="several models are called tiny"):
         bench(TINY, copy, None, beside=[directory])
@@ -187,7 +187,9 @@ def test_shapes_differ_in_depth_alone():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_compares_with_greedy(name):
-    assert EXPERIMENTS[name].decoders[0] == "greedy"
+    experiment = EXPERIMENTS[name]
+    assert (experiment.decoders[0] == "greedy") == experiment.model.causal
+    assert experiment.model.causal or find(experiment.start or "").decoders[0] == "greedy"
 
 
 def test_data_on_disk_needs_a_data_directory(tmp_path):

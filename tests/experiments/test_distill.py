@@ -1,0 +1,271 @@
+import dataclasses
+import json
+import shutil
+
+import chex
+import jax
+import pytest
+
+import nar
+from experiments import run as runner
+from experiments.__main__ import main
+from experiments.data import DistilledData, FolderData
+from experiments.registry import (
+    EXPERIMENTS,
+    PARALLEL,
+    TEACHERS,
+    distilled,
+    find,
+    parallel,
+    shaped,
+)
+from experiments.run import bench, distill, first_tokenizer, systems, train
+from experiments.runs import claim
+from nar.core import NarError
+from nar.data.tokenizer import Tokenizer
+from nar.model import Transformer
+from nar.objectives import CTC, CrossEntropy, Masked
+from nar.training import OptimizerConfig, load_model, save_model
+from nar.training.checkpoint import named_arrays
+from tests.experiments.test_run import TINY
+
+STILL = dataclasses.replace(
+    TINY.train, steps=1, optimizer=OptimizerConfig(learning_rate=1e-12, warmup=1)
+)
+
+
+def still(experiment):
+    """An experiment whose training changes nothing to speak of."""
+    return dataclasses.replace(experiment, train=STILL)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Where a teacher is trained, and has translated its text."""
+    directory = tmp_path_factory.mktemp("runs")
+    train(TINY, directory / "tiny", None)
+    assert distill(TINY, directory / "tiny", None, decoder="greedy")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def student(runs):
+    """A parallel student that has its teacher's weights."""
+    experiment = still(distilled(TINY, parallel(TINY, "ctc", teacher=TINY), teacher=TINY))
+    train(experiment, runs / experiment.name, None)
+    return experiment
+
+
+# ----------------------------------------------------------------------------------- the teacher
+def test_the_teachers_words_are_text_to_train_on(runs):
+    data = DistilledData(teacher="tiny", original=TINY.data)
+    assert (TINY.training, data.training) == ("raw", "distilled")
+    teacher = nar.load(runs / "tiny" / "model")
+    for split in ("train", "valid"):
+        original, found = (text.open(split, None, runs) for text in (TINY.data, data))
+        pairs = [found[i] for i in range(len(found))]
+        assert [source for source, _ in pairs] == [original[i][0] for i in range(len(original))]
+        sources = [source for source, _ in pairs[:8]]
+        greedy = nar.Greedy(max_length=TINY.max_length)
+        assert [target for _, target in pairs[:8]] == teacher.translate(sources, greedy)
+    tests = [text.open("test", None, runs) for text in (data, TINY.data)]
+    assert [tests[0][i] for i in range(12)] == [tests[1][i] for i in range(12)]
+    assert data.describe("train") == "the built-in grammar's train set, translated by tiny"
+    assert data.describe("test") == TINY.data.describe("test")
+    record = json.loads((runs / "tiny" / "distilled" / "provenance.json").read_text())
+    assert (record["teacher"], record["weights"]) == ("tiny", teacher.weights)
+    assert record["lines"] == {"train": 300, "valid": 20}
+    assert record["code"]["nar"]
+
+
+def test_a_whole_corpus_is_not_made_again_nor_by_another_decoder(runs, monkeypatch):
+    assert distill(TINY, runs / "tiny", None, decoder="greedy")
+    with pytest.raises(NarError, match=r"decoder is 'Greedy\(.* there and .*Beam\(.* here"):
+        distill(TINY, runs / "tiny", None)
+
+
+def test_what_a_teacher_lacks(runs, tmp_path):
+    with pytest.raises(NarError, match="holds no trained model: train it first"):
+        distill(TINY, tmp_path / "nothing", None)
+    data = DistilledData(teacher="nobody", original=TINY.data)
+    with pytest.raises(NarError, match="python -m experiments distill nobody"):
+        train(dataclasses.replace(TINY, data=data), tmp_path / "student", None)
+    assert not (tmp_path / "student").exists()
+    other = dataclasses.replace(TINY, max_length=50)
+    with pytest.raises(NarError, match="max_length is 40 there and 50 here"):
+        distill(other, runs / "tiny", None)
+
+
+def test_the_command_line_distills(runs, capsys):
+    with pytest.raises(NarError, match="shard='1': it must be I/N"):
+        main(["distill", "grammar", "--run-dir", str(runs / "tiny"), "--shard", "1"])
+    with pytest.raises(NarError, match="no trained model"):
+        main(["distill", "grammar", "--run-dir", str(runs / "nothing"), "--shard", "0/2"])
+
+
+def test_given_outputs_of_a_teacher_are_text_to_train_on(tmp_path):
+    texts = {"a.en": "dog", "a.ref.de": "Hund", "a.model.de": "hund"}
+    texts |= {"b.en": "cat", "b.ref.de": "Katze", "b.model.de": "katze"}
+    (tmp_path / "given").mkdir()
+    for name, text in texts.items():
+        (tmp_path / "given" / name).write_text(f"{text}\n")
+    data = FolderData(
+        folder="given", source="en", target="ref.de", teacher_target="model.de",
+        splits=("a", "a", "b"),
+    )  # fmt: skip
+    assert data.training == "distilled"
+    assert dataclasses.replace(data, teacher_target=None).training == "raw"
+    found = [data.open(split, tmp_path, tmp_path)[0] for split in ("train", "valid", "test")]
+    assert found == [("dog", "hund"), ("dog", "hund"), ("cat", "Katze")]
+    assert data.describe("train") == "given/a (en to model.de)"
+
+
+# ------------------------------------------------------------------------------------- students
+def test_a_parallel_student_begins_with_its_teachers_weights(runs, student):
+    directory = runs / student.name
+    teacher, model = load_model(runs / "tiny" / "model"), load_model(directory / "model")
+    known, found = named_arrays(teacher), named_arrays(model)
+    new = found.keys() - known.keys()
+    assert {name.partition("/")[0] for name in new} == {"upsample"}
+    chex.assert_trees_all_close(known, {name: found[name] for name in known}, atol=1e-8)
+    assert (model.config.causal, model.config.upsample) == (False, 2)
+    provenance = json.loads((directory / "provenance.json").read_text())
+    weights = nar.load(runs / "tiny" / "model").weights
+    assert provenance["start"] == {"experiment": "tiny", "weights": weights}
+    assert json.loads((directory / "model" / "about.json").read_text())["training"] == "distilled"
+
+
+def test_a_run_says_which_objective_it_has(runs, student):
+    directory = runs / student.name
+    config = json.loads((directory / "config.json").read_text())
+    assert config["objective"] == {"name": "CTC", "glance": None}
+    with pytest.raises(NarError, match="objective.name is 'CTC' there and 'Masked' here"):
+        claim(directory, dataclasses.replace(student, objective=Masked()))
+
+
+def test_a_run_from_before_there_were_other_objectives_keeps_its_directory(runs, tmp_path):
+    config = json.loads((runs / "tiny" / "config.json").read_text())
+    del config["objective"]["name"], config["model"]["upsample"], config["model"]["causal"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    claim(tmp_path, TINY)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(NarError, match="objective.name is 'CrossEntropy' there and 'CTC' here"):
+        claim(tmp_path, dataclasses.replace(TINY, objective=CTC()))
+
+
+def test_the_model_that_a_run_began_with_stays_the_same(runs, student, tmp_path):
+    for name in ("tiny", student.name):
+        shutil.copytree(runs / name, tmp_path / name)
+    (tmp_path / student.name / "model" / "about.json").unlink()  # not finished
+    config = tmp_path / "tiny" / "model" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(NarError, match="start.weights is '.*' there and '.*' here"):
+        train(student, tmp_path / student.name, None)
+
+
+def test_a_student_has_its_teachers_vocabulary(runs, tmp_path):
+    student = dataclasses.replace(distilled(TINY, TINY, teacher=TINY), start=None)
+    corpus = student.data.open("train", None, runs)
+    found = first_tokenizer(student, corpus, runs / student.name)
+    assert found.fingerprint == Tokenizer.load(runs / "tiny" / "model").fingerprint
+
+
+def test_a_start_that_does_not_fit_is_refused(runs, tmp_path):
+    shutil.copytree(runs / "tiny", tmp_path / "tiny")
+    train_text = TINY.data.open("train", None, runs)
+    texts = [text for i in range(len(train_text)) for text in train_text[i]]
+    tokenizer = Tokenizer.train(texts, vocab_size=200)
+    tokenizer.save(tmp_path / "other" / "model")
+    config = dataclasses.replace(TINY.model, vocab_size=tokenizer.vocab_size)
+    model = Transformer(config, key=jax.random.key(0))
+    save_model(tmp_path / "other" / "model", model)
+    (tmp_path / "other" / "model" / "about.json").write_text("{}")
+
+    student = parallel(TINY, "ctc", teacher=dataclasses.replace(TINY, name="other"))
+    stranger = distilled(TINY, student, teacher=TINY)
+    with pytest.raises(NarError, match="start='other' has another vocabulary"):
+        train(stranger, tmp_path / "stranger", None)
+    deeper = dataclasses.replace(stranger.model, decoder_layers=2)
+    with pytest.raises(NarError, match="another shape: decoder_layers is 1 there and 2 here"):
+        train(dataclasses.replace(stranger, model=deeper), tmp_path / "deeper", None)
+
+
+# ------------------------------------------------------------------------------------- benchmark
+def test_a_parallel_model_is_compared_with_its_teachers_greedy(runs, student, monkeypatch):
+    monkeypatch.setattr(runner, "BASELINES", ("greedy",))
+    report = bench(student, runs / student.name, None)
+    assert [(row.model, row.decoder, row.training) for row in report.rows] == [
+        ("tiny", "greedy", "raw"),
+        (student.name, "ctc", "distilled"),
+    ]
+    greedy, ctc = report.rows
+    assert (greedy.exact_match, ctc.exact_match) == (1, None)
+    assert greedy.s1_speedup == pytest.approx(1)
+    assert ctc.calls == 1
+    assert ctc.predicted_speedup is not None
+
+
+def test_decoders_of_runs_beside(runs, student, monkeypatch):
+    names = {s.name: s.decoders for s in systems(TINY, runs / "tiny", beside=[runs / student.name],
+                                                 full=False)}  # fmt: skip
+    assert names == {"tiny": TINY.decoders, student.name: ("ctc",)}
+    first, second = systems(student, runs / student.name, beside=[runs / "tiny"], full=False)
+    assert (first.name, first.decoders) == ("tiny", ("greedy", "beam"))
+    assert second.name == student.name
+
+
+# -------------------------------------------------------------------------------------- registry
+@pytest.mark.parametrize("kind", PARALLEL)
+def test_parallel_models_differ_from_their_teachers_in_what_they_need_alone(kind):
+    for experiment, teacher in TEACHERS:
+        raw = find(f"{experiment.name}_{kind}")
+        taught = find(f"{experiment.name}_distilled_{kind}")
+        assert (raw.training, taught.training) == ("raw", "distilled")
+        assert raw.data == experiment.data
+        assert taught.data == DistilledData(teacher=teacher.name, original=experiment.data)
+        assert raw.train.steps == experiment.train.steps // 2
+        same = ("model", "train", "objective", "start", "decoders", "metric", "max_length")
+        assert all(getattr(raw, name) == getattr(taught, name) for name in same)
+        assert raw.start == teacher.name
+        assert raw.model.d_model == teacher.model.d_model
+        assert not raw.model.causal
+        assert (raw.model.upsample > 0) == isinstance(raw.objective, CTC)
+        assert (raw.model.length_classes > 0) == isinstance(raw.objective, Masked)
+
+
+def test_the_baseline_that_hurts_is_taught_too():
+    for experiment, _ in TEACHERS:
+        shallow = find(f"{experiment.name}_distilled_6-1")
+        assert shallow.start == f"{experiment.name}_6-1"
+        assert shallow.model == shaped(experiment, 6, 1).model
+        assert shallow.train.steps == experiment.train.steps // 2
+        assert (shallow.objective, shallow.training) == (CrossEntropy(), "distilled")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_names_decoders_that_its_model_can_run(name):
+    experiment = EXPERIMENTS[name]
+    experiment.check()
+    small = dataclasses.replace(
+        experiment.model, d_model=8, d_ff=8, heads=1, encoder_layers=1, decoder_layers=1,
+        vocab_size=10,
+    )  # fmt: skip
+    spec = Transformer(small, key=jax.random.key(0)).spec
+    for decoder in experiment.names(full=True):
+        made = nar.make(decoder, max_length=experiment.max_length)
+        assert made.needs["target"].unmet(spec) == []
+    with pytest.raises(NarError, match="no decoder 'nonsense'"):
+        dataclasses.replace(experiment, decoders=("nonsense",)).check()
+
+
+def test_what_an_experiment_builds_on_is_an_experiment_too():
+    for experiment in EXPERIMENTS.values():
+        teacher = getattr(experiment.data, "teacher", None)
+        for name in filter(None, (experiment.start, teacher)):
+            assert EXPERIMENTS[name].model.causal
+            assert EXPERIMENTS[name].training == "raw"
+
+
+def test_all_parallel_decoders_are_called_for_somewhere():
+    called = {name.partition(":")[0] for e in EXPERIMENTS.values() for name in e.names(full=True)}
+    assert {"ctc", "mask-predict", "threshold-unmasking", "quota-unmasking"} <= called
