@@ -34,17 +34,22 @@ TITLES = {"raw": "Trained on raw text", "distilled": "Trained on a teacher's tra
 TINY = dataclasses.replace(
     GRAMMAR,
     name="ambiguity",
-    about="the grammar's shortest sentences",
-    data=GrammarData(sizes=(20_000, 500, 500), grammar=GrammarConfig(length=1)),
-    model=dataclasses.replace(GRAMMAR.model, d_model=96, d_ff=384),
+    about="the grammar's shortest sentences, in few words",
+    data=GrammarData(sizes=(10_000, 500, 500), grammar=GrammarConfig(length=1, vocabulary=0.1)),
+    model=dataclasses.replace(GRAMMAR.model, vocab_size=300, d_model=64, d_ff=256),
     train=dataclasses.replace(
         GRAMMAR.train,
-        steps=600,
-        optimizer=OptimizerConfig(learning_rate=4e-3, schedule="cosine", warmup=60),
+        steps=4000,
+        optimizer=OptimizerConfig(learning_rate=4e-3, schedule="cosine", warmup=200),
+        validate_every=1000,
+        checkpoint_every=1000,
     ),
-    tokens_per_batch=2048,
-    max_length=32,
+    decoders=("greedy",),
+    more=(),
+    tokens_per_batch=1024,
+    max_length=48,
 )
+"""All values and kinds take about an hour of two cores."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -113,32 +113,39 @@ class Parallel:
         about: what it is.
         objective: its loss.
         decoders: what the benchmark compares.
+        more: decoders added by `--full`; those that need a second model get the one that the
+            training began with.
         model: what its transformer has that a causal one lacks.
     """
 
     about: str
     objective: CTC | Masked
     decoders: tuple[str, ...]
+    more: tuple[str, ...]
     model: dict[str, int]
 
 
 CANVAS = {"upsample": 2, "blank": BLANK}  # too short for fewer than 0.1 % of people's targets
 LENGTHS = {"length_classes": 256}
+RANKED = ("ctc-beam", "noisy-parallel:base=(ctc-beam:nbest=5)")
 PARALLEL = {
-    "ctc": Parallel(about="CTC", objective=CTC(), decoders=("ctc",), model=CANVAS),
+    "ctc": Parallel(
+        about="CTC", objective=CTC(), decoders=("ctc",), more=RANKED, model=CANVAS
+    ),
     "ctc-glat": Parallel(
         about="CTC with glancing", objective=CTC(glance=(0.5, 0.3)), decoders=("ctc",),
-        model=CANVAS,
+        more=RANKED, model=CANVAS,
     ),
     "mask-predict": Parallel(
         about="mask-predict", objective=Masked(),
         decoders=("mask-predict:calls=10", "mask-predict:calls=4",
                   "threshold-unmasking", "quota-unmasking"),
-        model=LENGTHS,
+        more=("noisy-parallel:base=(mask-predict:calls=10)",), model=LENGTHS,
     ),
     "one-shot": Parallel(
         about="one shot, all tokens at once", objective=Masked(masking="all"),
-        decoders=("mask-predict:calls=1",), model=LENGTHS,
+        decoders=("mask-predict:calls=1",),
+        more=("noisy-parallel:base=(mask-predict:calls=1)",), model=LENGTHS,
     ),
 }  # fmt: skip
 """The kinds by name."""
@@ -164,7 +171,7 @@ def parallel(experiment: Experiment, kind: str, *, teacher: Experiment) -> Exper
         objective=chosen.objective,
         start=teacher.name,
         decoders=chosen.decoders,
-        more=(),
+        more=chosen.more,
     )
 
 

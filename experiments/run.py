@@ -270,22 +270,29 @@ def systems(
     """The run's model with the experiment's decoders, and other runs' models with theirs.
 
     Of other causal models only `BASELINES` decode. The first causal model comes first: its greedy
-    is what all are compared with. To a model that is not causal, the one that it began with joins.
+    is what all are compared with. To a model that is not causal, the one that it began with joins;
+    in full, that one ranks its candidates, and takes its outputs as drafts.
     """
-    decoders = {run_dir: experiment.names(full=full)}
-    others = list(beside)
-    if experiment.start and not experiment.model.causal:
-        others.append(run_dir.parent / experiment.start)
-    models = {directory: trained(directory) for directory in (run_dir, *others)}
-    causal = {}
-    for directory in models:
-        config = read_json(directory / runs.CONFIG)
-        causal[directory] = config["model"].get("causal", True)
-        own = BASELINES if causal[directory] else tuple(config["decoders"])
-        decoders.setdefault(directory, own)
-    first = next(filter(causal.get, models), run_dir)
-    order = sorted(models, key=lambda directory: directory != first)
-    return [System.load(models[directory], decoders[directory]) for directory in order]
+    directories = dict.fromkeys((run_dir, *beside))
+    start = run_dir.parent / (experiment.start or "")
+    joined = experiment.start is not None and not experiment.model.causal
+    if joined and start.resolve() not in [directory.resolve() for directory in beside]:
+        directories[start] = None
+    found, causal = [], {}
+    for directory in directories:
+        model, config = trained(directory), read_json(directory / runs.CONFIG)
+        causal[model] = config["model"].get("causal", True)
+        decoders, helpers = BASELINES if causal[model] else tuple(config["decoders"]), {}
+        if directory == run_dir:
+            decoders = experiment.names(full=full)
+            helpers = {"reranker": trained(start)} if joined and full else {}
+        elif directory.resolve() == start.resolve() and joined and full:
+            decoders = (*decoders, f"parallel-draft:base=({experiment.decoders[0]})")
+            helpers = {"draft": trained(run_dir)}
+        found.append((model, decoders, helpers))
+    first = next(filter(causal.get, causal), None)
+    found.sort(key=lambda one: one[0] != first)
+    return [System.load(model, decoders, **helpers) for model, decoders, helpers in found]
 
 
 def bench(

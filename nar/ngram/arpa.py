@@ -36,6 +36,11 @@ START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 BLANKS = re.compile("[ \t]+")  # pieces may hold other ones
 
 
+def word(piece: str) -> str:
+    """How a piece is spelled: words of the format hold no blanks; `<0x09>` stands for a tab."""
+    return re.sub("[ \t\r\n]", lambda blank: f"<0x{ord(blank[0]):02X}>", piece)
+
+
 class Reader:
     """The lines that are not blank; `line` is the last that was read, None at the end."""
 
@@ -115,7 +120,7 @@ def read_arpa(path: str | os.PathLike[str], pieces: Sequence[str]) -> NGram:
     """
     bos, eos = ends(pieces)
     reader = Reader(pathlib.Path(path))
-    ids = {piece: token for token, piece in reversed(list(enumerate(pieces)))}
+    ids = {word(piece): token for token, piece in reversed(list(enumerate(pieces)))}
     unknown: set[str] = set()
     orders: list[Grams] = []
     sizes = header(reader)
@@ -220,12 +225,13 @@ def write_arpa(path: str | os.PathLike[str], model: NGram, pieces: Sequence[str]
         pieces: of each token; `<s>` and `</s>` of `model.bos` and `model.eos`.
 
     Raises:
-        NarError: a piece is no word of the format: it has a blank, or is another token's too.
+        NarError: a piece is empty, or another token's too.
     """
+    pieces = [word(piece) for piece in pieces]
     uses = Counter(pieces)
     for token, piece in enumerate(pieces):
-        if not piece or set(piece) & set(" \t\r\n") or uses[piece] > 1:
-            raise NarError(f"token {token} is {piece!r}: words of ARPA have no blanks, and differ")
+        if not piece or uses[piece] > 1:
+            raise NarError(f"token {token} is {piece!r}: words of ARPA are not empty, and differ")
     token, child = np.asarray(model.token), np.asarray(model.child)
     logprob, backoff = (np.asarray(x, np.float64) / LN10 for x in (model.logprob, model.backoff))
     words = [""]  # of each node

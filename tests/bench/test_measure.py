@@ -282,7 +282,8 @@ def test_the_work_of_who_drafts_is_part_of_a_prediction(monkeypatch):
     with_own_encoder = costs.predict(nar.SpeculativeDecoding(guesses=3), work)
     assert with_own_encoder == pytest.approx(verified + 3 + drafted)
     assert costs.predict(nar.SelfSpeculative(guesses=3), work) == pytest.approx(verified + drafted)
-    assert costs.predict(nar.PromptLookup(), work) == pytest.approx(verified)
+    alone = {"target": work["target"]}
+    assert costs.predict(nar.PromptLookup(), alone) == pytest.approx(verified)
     costs.predict(nar.SelfSpeculative(guesses=2), work)
     assert curves == [2, 1, 1]  # each is measured once
 

@@ -214,6 +214,17 @@ def test_decoders_of_runs_beside(runs, student, monkeypatch):
     assert second.name == student.name
 
 
+def test_in_full_a_student_and_its_teacher_help_each_other(runs, student):
+    for beside in ([], [runs / "tiny"], [runs / student.name / ".." / "tiny"]):
+        first, second = systems(student, runs / student.name, beside=beside, full=True)
+        assert first.decoders == ("greedy", "beam", "parallel-draft:base=(ctc)")
+        assert second.decoders == (*student.decoders, *student.more)
+        for system in (first, second):
+            source = nar.Source.of([[7, 8, 3]])
+            for decoder in system.make_decoders().values():
+                decoder.check(system.translator.model, source)
+
+
 # -------------------------------------------------------------------------------------- registry
 @pytest.mark.parametrize("kind", PARALLEL)
 def test_parallel_models_differ_from_their_teachers_in_what_they_need_alone(kind):
@@ -269,3 +280,4 @@ def test_what_an_experiment_builds_on_is_an_experiment_too():
 def test_all_parallel_decoders_are_called_for_somewhere():
     called = {name.partition(":")[0] for e in EXPERIMENTS.values() for name in e.names(full=True)}
     assert {"ctc", "mask-predict", "threshold-unmasking", "quota-unmasking"} <= called
+    assert {"ctc-beam", "noisy-parallel"} <= called
