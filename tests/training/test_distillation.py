@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def _small_windows(monkeypatch):
     monkeypatch.setattr(nar.lines, "WINDOW", 3)
 
 
-def work(directory, translator=None, **options):
+def work(directory, translator: Any = None, **options):
     """Whether the corpus is whole after this process."""
     options = {"corpora": CORPORA, "decoder": DECODER, "batch_size": 4, **options}
     return distill(translator or Scribe(), directory=directory, **options)
