@@ -28,10 +28,11 @@ def _small_windows(monkeypatch):
     monkeypatch.setattr(nar.lines, "WINDOW", 3)
 
 
-def work(directory, translator: Any = None, **options):
+def work(directory, translator=None, **options):
     """Whether the corpus is whole after this process."""
     options = {"corpora": CORPORA, "decoder": DECODER, "batch_size": 4, **options}
-    return distill(translator or Scribe(), directory=directory, **options)
+    teacher: Any = translator or Scribe()
+    return distill(teacher, directory=directory, **options)
 
 
 def contents(directory):
