@@ -12,6 +12,7 @@ train, distill, bench and run take the experiment's fields as options: see run N
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from typing import Annotated
@@ -29,10 +30,12 @@ class Places:
 
     Attributes:
         data_dir: the folder that holds the corpora.
+        models_dir: the folder that holds pretrained models.
         run_dir: what is trained and measured goes here; by default runs/NAME.
     """
 
     data_dir: pathlib.Path | None = None
+    models_dir: pathlib.Path | None = None
     run_dir: pathlib.Path | None = None
 
 
@@ -103,10 +106,10 @@ def work(task: str, name: str, arguments: list[str]) -> None:
 
         directory = options.run_dir or pathlib.Path("runs") / experiment.name
         if task == "train":
-            train(experiment, directory, options.data_dir)
+            train(experiment, directory, options.data_dir, options.models_dir)
             return
         jax.config.update("jax_compilation_cache_dir", None)  # compiled for real, to be measured
-        do = run if task == "run" else bench
+        do = functools.partial(run, models_dir=options.models_dir) if task == "run" else bench
         report = do(
             experiment, directory, options.data_dir, beside=options.beside, full=options.full
         )

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 from experiments.data import Data, DistilledData, FolderData, GrammarData, Training
 from nar.bench.protocol import Protocol
 from nar.bench.quality import METRICS, MetricName
 from nar.core import NarError, at_least, nearest
-from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, Pieces
+from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, SEP, Pieces
 from nar.decoders import make
 from nar.model import TransformerConfig
 from nar.objectives import CTC, CrossEntropy, Masked
@@ -27,7 +28,10 @@ class Experiment:
         objective: the loss.
         start: the experiment whose trained model this training begins with, tokenizer and all; its
             run lies beside this one. A model that predicts in parallel may begin with a causal one
-            of its width and depth. None: a new model.
+            of its width; a deeper or shallower one has its layers, in their order, repeated or
+            left out. None: a new model.
+        pretrained: the folder, in the models directory, of a model in Hugging Face's layout that is
+            taken as it is. Nothing is trained then; `train` is what its students' is made of.
         decoders: what the benchmark compares, as `nar.decoders.make` reads it.
         more: decoders added by `--full`.
         pieces: the tokenizer's kind; a student has its teacher's.
@@ -45,6 +49,7 @@ class Experiment:
     train: TrainConfig
     objective: CrossEntropy | CTC | Masked = CrossEntropy()
     start: str | None = None
+    pretrained: str | None = None
     decoders: tuple[str, ...]
     more: tuple[str, ...] = ()
     pieces: Pieces = "unigram"
@@ -57,6 +62,10 @@ class Experiment:
     def __post_init__(self):
         for name in ("tokens_per_batch", "max_length"):
             at_least(name, getattr(self, name), 1)
+        if self.start and self.pretrained:
+            raise NarError(
+                f"start={self.start!r} and pretrained={self.pretrained!r}: a model begins with one"
+            )
         if self.metric not in METRICS:
             raise NarError(f"metric={self.metric!r}: it must be one of {', '.join(METRICS)}")
 
@@ -95,6 +104,7 @@ def shaped(
             experiment.model, encoder_layers=encoder_layers, decoder_layers=decoder_layers
         ),
         train=dataclasses.replace(experiment.train, steps=steps or experiment.train.steps),
+        pretrained=None,
         decoders=("greedy", "beam"),
         more=(),
     )
@@ -122,10 +132,14 @@ class Parallel:
     objective: CTC | Masked
     decoders: tuple[str, ...]
     more: tuple[str, ...]
-    model: dict[str, int]
+    model: dict[str, Any]
 
 
-CANVAS = {"upsample": 2, "blank": BLANK}  # too short for fewer than 0.1 % of people's targets
+CANVAS = {
+    "upsample": 2,
+    "blank": BLANK,
+    "banned": (),
+}  # too short for fewer than 0.1 % of people's targets
 LENGTHS = {"length_classes": 256}
 RANKED = ("ctc-beam", "noisy-parallel:base=(ctc-beam:nbest=5)")
 PARALLEL = {
@@ -170,6 +184,7 @@ def parallel(experiment: Experiment, kind: str, *, teacher: Experiment) -> Exper
         train=fewer(experiment.train),
         objective=chosen.objective,
         start=teacher.name,
+        pretrained=None,
         decoders=chosen.decoders,
         more=chosen.more,
     )
@@ -181,18 +196,17 @@ def fewer(train: TrainConfig) -> TrainConfig:
 
 
 def distilled(experiment: Experiment, student: Experiment, *, teacher: Experiment) -> Experiment:
-    """A student that learns what a teacher makes of the text, and not people's translations.
+    """A student that begins with its teacher's weights, and learns what the teacher writes.
 
     Args:
         experiment: whose text it is, and whose name the student's begins with.
-        student: what `shaped` or `parallel` derived from it, or itself.
+        student: what `shaped` or `parallel` derived from it.
         teacher: a causal experiment on the same text.
     """
-    causal = student.model.causal
     return dataclasses.replace(
         student,
-        start=student.name if causal else student.start,
-        train=fewer(student.train) if causal else student.train,
+        start=teacher.name,
+        train=fewer(experiment.train),
         name=f"{experiment.name}_distilled{student.name.removeprefix(experiment.name)}",
         about=f"{student.about}, on what {teacher.name} writes",
         data=DistilledData(teacher=teacher.name, original=experiment.data),
@@ -210,7 +224,7 @@ def students(experiment: Experiment, *, teacher: Experiment) -> tuple[Experiment
         teacher: a causal experiment on the same text.
     """
     raw = tuple(parallel(experiment, kind, teacher=teacher) for kind in PARALLEL)
-    taught = (*raw, shaped(experiment, 6, 1))
+    taught = (*raw, shaped(experiment, 6, 1), shaped(experiment, 6, 6))
     return *raw, *(distilled(experiment, student, teacher=teacher) for student in taught)
 
 
@@ -283,6 +297,17 @@ MULTI30K_LONGER = dataclasses.replace(
     decoders=("greedy", "beam"),
 )  # fmt: skip
 
+MULTI30K_MARIAN = dataclasses.replace(
+    MULTI30K,
+    name="multi30k_en-de_marian",
+    about="image captions, translated by a Marian model that was trained elsewhere; it teaches",
+    model=transformer(vocab_size=8005, d_model=256, d_ff=1024, heads=8, encoder_layers=3,
+                      decoder_layers=3, max_positions=256, norm_position="post", norm_eps=1e-5,
+                      activation="swish", logits_bias=True, blank=BLANK,
+                      banned=(PAD, BOS, MASK, BLANK, SEP)),
+    pretrained="marian-multi30k-en-de",
+)  # fmt: skip
+
 TATOEBA = dataclasses.replace(
     MULTI30K,
     name="tatoeba_en-de",
@@ -322,11 +347,17 @@ SHAPES = (
     shaped(TATOEBA, 6, 6),
     shaped(TATOEBA, 6, 1),
 )
-TEACHERS = ((GRAMMAR, GRAMMAR), (G2P, G2P), (MULTI30K, MULTI30K_LONGER), (TATOEBA, TATOEBA))
+TEACHERS = (
+    (GRAMMAR, GRAMMAR),
+    (G2P, G2P),
+    (MULTI30K, MULTI30K_LONGER),
+    (MULTI30K_MARIAN, MULTI30K_MARIAN),
+    (TATOEBA, TATOEBA),
+)
 STUDENTS = tuple(itertools.chain(*(students(e, teacher=teacher) for e, teacher in TEACHERS)))
 
 EXPERIMENTS: dict[str, Experiment] = {
-    e.name: e for e in (*MAIN, MULTI30K_LONGER, *SHAPES, *STUDENTS)
+    e.name: e for e in (*MAIN, MULTI30K_LONGER, MULTI30K_MARIAN, *SHAPES, *STUDENTS)
 }
 """All experiments by name."""
 

@@ -23,6 +23,7 @@ from nar.data.text import Corpus, overlap
 from nar.data.tokenizer import Tokenizer
 from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
+from nar.pretrained import adopt
 from nar.progress import Progress
 from nar.training import save_model
 from nar.training import train as train_model
@@ -35,7 +36,7 @@ BASELINES = ("greedy", "beam")
 
 FREE = (
     "vocab_size", "dropout", "causal", "bidirectional", "upsample", "length_classes", "mask",
-    "blank",
+    "blank", "banned", "encoder_layers", "decoder_layers",
 )  # fmt: skip
 """Where a model may differ from the one that it begins with."""
 
@@ -74,13 +75,19 @@ def open_corpora(
     return {split: experiment.data.open(split, data_dir, run_dir.parent) for split in splits}
 
 
-def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path | None) -> None:
+def train(
+    experiment: Experiment,
+    run_dir: pathlib.Path,
+    data_dir: pathlib.Path | None,
+    models_dir: pathlib.Path | None = None,
+) -> None:
     """Trains the experiment's model; a finished one stays, an interrupted training goes on.
 
     Args:
         experiment: what to do.
         run_dir: where; one directory a run.
         data_dir: where data other than the grammar's lies.
+        models_dir: where pretrained models lie.
 
     Raises:
         NarError: something of the data, or of another run in the same directory, does not fit.
@@ -92,10 +99,13 @@ def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path 
         return
     for split in ("valid", "test"):
         overlap(corpora["train"], corpora[split])
-    start = first_model(experiment, run_dir)
-    tokenizer = start[1] if start else first_tokenizer(experiment, corpora["train"], run_dir)
-    tokenizer.save(run_dir / "model")
-    learn_model(experiment, corpora, tokenizer, run_dir, start and start[0])
+    if experiment.pretrained:
+        take_model(experiment, run_dir, models_dir)
+    else:
+        start = first_model(experiment, run_dir)
+        tokenizer = start[1] if start else first_tokenizer(experiment, corpora["train"], run_dir)
+        tokenizer.save(run_dir / "model")
+        learn_model(experiment, corpora, tokenizer, run_dir, start and start[0])
     about = {
         "name": experiment.name,
         "training": experiment.training,
@@ -103,6 +113,28 @@ def train(experiment: Experiment, run_dir: pathlib.Path, data_dir: pathlib.Path 
         "max_length": experiment.max_length,
     }
     runs.write_json(run_dir / "model" / ABOUT, about)  # the last file: now the model is whole
+
+
+def take_model(
+    experiment: Experiment, run_dir: pathlib.Path, models_dir: pathlib.Path | None
+) -> None:
+    """Makes a pretrained model the run's.
+
+    Raises:
+        NarError: it is not there, is damaged, or has another shape than the experiment's.
+    """
+    assert experiment.pretrained
+    if models_dir is None:
+        raise NarError(
+            f"this experiment takes the model {experiment.pretrained}/: say where with --models-dir"
+        )
+    model, tokenizer = adopt(models_dir / experiment.pretrained)
+    if different := list(differences(runs.resolve(model.config), runs.resolve(experiment.model))):
+        raise NarError(
+            f"pretrained={experiment.pretrained!r} has another shape: {'; '.join(different)}"
+        )
+    tokenizer.save(run_dir / "model")
+    save_model(run_dir / "model", model)
 
 
 def first_model(
@@ -148,11 +180,25 @@ def trained(run_dir: pathlib.Path, *, what: str = "model") -> pathlib.Path:
 
 
 def adapted(model: Transformer, config: TransformerConfig, seed: int) -> Transformer:
-    """A model of another kind, with all parameters that both have; the others are new."""
+    """A model of another kind, with all parameters that both have; the others are new.
+
+    The layers of a deeper or shallower stack are the other's, in their order, evenly repeated
+    (Gong et al. 2019) or left out.
+    """
     new = Transformer(config, key=jax.random.key(seed))
-    arrays = named_arrays(new)
-    known = {name: x for name, x in named_arrays(model).items() if name in arrays}
-    return with_arrays(new, arrays | known)
+    known, arrays = named_arrays(model), named_arrays(new)
+    sources = {name: other_layer(name, config, model.config) for name in arrays}
+    return with_arrays(new, {name: known.get(sources[name], x) for name, x in arrays.items()})
+
+
+def other_layer(name: str, config: TransformerConfig, other: TransformerConfig) -> str:
+    """The parameter of a model from which that of a deeper or shallower one is taken."""
+    for stack in ("encoder", "decoder"):
+        if name.startswith(f"{stack}/layers/"):
+            _, _, index, *rest = name.split("/")
+            depth, others = (getattr(c, f"{stack}_layers") for c in (config, other))
+            return "/".join([stack, "layers", str(int(index) * others // depth), *rest])
+    return name
 
 
 def teachers_tokenizer(experiment: Experiment, run_dir: pathlib.Path) -> Tokenizer | None:
@@ -336,6 +382,7 @@ def run(
     run_dir: pathlib.Path,
     data_dir: pathlib.Path | None,
     *,
+    models_dir: pathlib.Path | None = None,
     beside: Sequence[pathlib.Path] = (),
     full: bool = False,
 ) -> Report:
@@ -345,7 +392,7 @@ def run(
         NarError: as `train` and `bench`, or the run's report is one of other decoders or another
             protocol: the differences are named, and `bench` measures anew.
     """
-    train(experiment, run_dir, data_dir)
+    train(experiment, run_dir, data_dir, models_dir)
     if not (run_dir / FILE).exists():
         return bench(experiment, run_dir, data_dir, beside=beside, full=full)
     report = Report.load(run_dir)

@@ -33,6 +33,7 @@ TRAINED = (
     "train",
     "objective",
     "start",
+    "pretrained",
     "pieces",
     "tokens_per_batch",
     "max_length",

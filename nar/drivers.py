@@ -1,6 +1,7 @@
 """The three ways to run a decoder: `decode`, `trace` every step, `stream` steps as they come."""
 
 import functools
+import math
 from collections.abc import Generator
 from typing import Any
 
@@ -62,16 +63,80 @@ def flops(decoder: Decoder, model: Any, source: Source) -> tuple[float, float]:
     return first, then
 
 
+FEW, LONG = 16, 32
+"""When a quarter of the rows go on, these many or more, of a decode that may have so many steps,
+they go on alone, in a smaller loop."""
+
+
 @functools.partial(jax.jit, static_argnames="decoder")
 def _decode(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]) -> Output:
-    def going(state: State):
-        return ~state.done.all()
-
-    def step(state: State):
+    def step(state: State) -> State:
         return decoder.step(model, state).replace(view=None)
 
-    state = jax.lax.while_loop(going, step, decoder.init(model, source, key=key))
+    def run(state: State, most: int) -> State:
+        """Until at most so many rows are not done."""
+        return jax.lax.while_loop(lambda state: (~state.done).sum() > most, step, state)
+
+    state, few = decoder.init(model, source, key=key), source.tokens.shape[0] // 4
+    shrinks = few >= FEW and decoder.max_steps >= LONG
+    if shrinks and (axes := _row_axes(decoder, model, source, key)) is not None:
+        state = run(state, few)
+        rows = jnp.argsort(state.done, stable=True)[:few]
+        state = _put_rows(state, rows, run(_take_rows(state, rows, axes), 0), axes)
+    else:
+        state = run(state, 0)
     return decoder.finish(model, state)
+
+
+def _row_axes(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]) -> Any:
+    """Of each array of a state the axis along which its rows lie, -1 where there are none.
+
+    None where rows cannot be taken out: they are on several devices, or not along one axis.
+    """
+    if math.prod(jax.sharding.get_abstract_mesh().shape.values()) > 1:
+        return None
+
+    def shapes(times: int) -> State:
+        def init(source: Source, key: Key[Array, "..."]) -> State:
+            many = functools.partial(jnp.repeat, repeats=times, axis=0)
+            keys = many(key) if key.ndim else key
+            return decoder.init(model, jax.tree.map(many, source), key=keys)
+
+        return jax.eval_shape(init, source, key)
+
+    one, two = shapes(1), shapes(2)
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        grown = [(size, then) for size, then in zip(x.shape, y.shape, strict=True) if size != then]
+        if len(grown) > 1 or any(then != 2 * size for size, then in grown):
+            return None
+    axis = lambda x, y: next((i for i in range(x.ndim) if x.shape[i] != y.shape[i]), -1)  # noqa: E731
+    return jax.tree.map(axis, one, two)
+
+
+def _take_rows(state: State, rows: Int[Array, " few"], axes: State) -> State:
+    """These rows of a state."""
+
+    def take(x: Array, axis: int) -> Array:
+        return x if axis < 0 else jnp.take(x, _places(x, rows, state, axis), axis)
+
+    return jax.tree.map(take, state, axes)
+
+
+def _put_rows(state: State, rows: Int[Array, " few"], part: State, axes: State) -> State:
+    """A state with these rows of another; what belongs to no row is the other's."""
+
+    def put(x: Array, y: Array, axis: int) -> Array:
+        if axis < 0:
+            return y
+        return x.at[(slice(None),) * axis + (_places(x, rows, state, axis),)].set(y)
+
+    return jax.tree.map(put, state, part, axes)
+
+
+def _places(x: Array, rows: Int[Array, " few"], state: State, axis: int) -> Int[Array, " places"]:
+    """Where rows lie along an axis; several places of one row are side by side."""
+    each = x.shape[axis] // state.done.shape[0]
+    return (rows[:, None] * each + jnp.arange(each)).ravel()
 
 
 class Trace(struct.PyTreeNode):

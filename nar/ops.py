@@ -40,10 +40,12 @@ def put_rows(
 ) -> Array:
     """Writes `new[b, :count[b]]` to `x[b, start[b] : start[b] + count[b]]`, along `axis`.
 
-    What would fall outside of `x` is dropped; `dynamic_update_slice` would clamp and corrupt.
+    What would fall outside of `x`, before or after it, is dropped; `dynamic_update_slice` would
+    clamp and corrupt.
     """
     i = jnp.arange(new.shape[axis])[None]
-    place = jnp.where(i < count[:, None], start[:, None] + i, x.shape[axis])
+    place = start[:, None] + i
+    place = jnp.where((i < count[:, None]) & (place >= 0), place, x.shape[axis])
     rows = jnp.arange(x.shape[0])[:, None]
     where = (rows, *[slice(None)] * (axis - 1), place)
     # Indices around a slice bring their own axes to the front: [batch, time, ...].

@@ -7,12 +7,12 @@ import pkgutil
 import pytest
 
 import nar.decoders
-from nar import DECODERS, Decoder
+from nar import DECODERS, Decoder, Source
 from nar.core import TARGET
 from nar.testing import random_model
 from tests.cases import CASES, ON, check
 
-ONE_DEVICE = ("trace", "stream", "eager", "vmap")
+ONE_DEVICE = ("trace", "stream", "vmap")
 
 
 @pytest.fixture
@@ -46,6 +46,14 @@ def test_random_models(name, encoder, options):
     assert report.close == []
     assert report.compared >= 50
     assert len(report.p_values) == (5 if name == "sample" else 0)
+
+
+@pytest.mark.parametrize(("name", "encoder"), ON)
+def test_without_jit(name, encoder, options):
+    """On short sources: every operation by itself takes its time."""
+    sources = [Source.of([[5, 6], [7]])]
+    model = random_model(encoder=encoder)
+    check(name, model, sources=sources, points=(4,), modes=("eager",), **options.get(name, {}))
 
 
 @pytest.mark.parametrize(("name", "encoder"), ON)

@@ -1,5 +1,8 @@
 """decode, trace and stream: bad input, one program, and what each of them returns."""
 
+import dataclasses
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import nar
 from nar import Bundle, Greedy, IncompatibleModel, Jacobi, NarError, Needs, Source, drivers
 from nar.testing import random_model
+from tests.cases import CASES, equipped
 
 DECODER = Jacobi(max_length=12)
 
@@ -167,3 +171,42 @@ def test_greedy_by_any_driver_on_one_row(model):
     assert output.length.tolist() == [1]
     *_, state = nar.stream(Greedy(max_length=1), model, source)
     np.testing.assert_array_equal(state.tokens, output.tokens)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "greedy",
+        "beam",
+        "sample",
+        "gauss-seidel-jacobi",
+        "lookahead",
+        "speculative",
+        "corpus-lookup",
+    ],
+)
+def test_the_last_rows_of_many_go_on_alone(name, monkeypatch):
+    """Most rows end early, a few do not; none of it shows, not in the counts either."""
+    decoder = dataclasses.replace(CASES[name], max_length=40)
+    source = Source.of([[5 + i % 7, 6, 7 + i % 5] for i in range(64)])
+    source = source.replace(limit=jnp.asarray([40 if i % 9 == 4 else 2 + i % 5 for i in range(64)]))
+    model = equipped(decoder, random_model(max_positions=96))
+    sizes = []
+    step = type(decoder).step
+
+    def spy(self, model, state):
+        sizes.append(state.done.shape[0])
+        return step(self, model, state)
+
+    monkeypatch.setattr(type(decoder), "step", spy)
+    jax.clear_caches()
+    short = nar.decode(decoder, model, source)
+    assert set(sizes) == {64, 16}
+    monkeypatch.undo()
+    whole, _ = nar.trace(decoder, model, source)
+    chex.assert_trees_all_equal(
+        *jax.tree.map(np.asarray, ((short.tokens, short.length, short.stats),
+                                   (whole.tokens, whole.length, whole.stats)))
+    )  # fmt: skip
+    if short.nbest is not None:
+        np.testing.assert_array_equal(short.nbest.tokens, whole.nbest.tokens)

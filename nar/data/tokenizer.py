@@ -137,6 +137,35 @@ class Tokenizer:
         return cls(model.getvalue())
 
     @classmethod
+    def renumbered(cls, model: bytes) -> Self:
+        """Another SentencePiece model's pieces, in their order, behind our special ones.
+
+        Texts are split as that model splits them.
+
+        Args:
+            model: serialised; its own control pieces are left out.
+        """
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        found = proto.ModelProto.FromString(model)
+        kinds = proto.ModelProto.SentencePiece
+        normal = [
+            piece for piece in found.pieces if piece.type not in (kinds.CONTROL, kinds.UNKNOWN)
+        ]
+        del found.pieces[:]
+        for number, name in enumerate(_SPECIAL):
+            kind = kinds.UNKNOWN if number == UNK else kinds.CONTROL
+            found.pieces.add(piece=name, score=0, type=kind)
+        found.pieces.extend(normal)
+        names = {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS}
+        for name, number in names.items():
+            setattr(found.trainer_spec, f"{name}_id", number)
+            setattr(found.trainer_spec, f"{name}_piece", _SPECIAL[number])
+        found.trainer_spec.control_symbols[:] = _SPECIAL[MASK:]
+        found.trainer_spec.vocab_size = len(found.pieces)
+        return cls(found.SerializeToString(deterministic=True))
+
+    @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Self:
         """Reads the tokenizer that `save` wrote.
 

@@ -1,6 +1,7 @@
 """The shared transformer, and its verbs: begin, extend, fill, logits."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -16,7 +17,6 @@ from nar.model.context import Context, Fresh, Memory
 from nar.model.layers import Dropout, Embedding, FeedForward, Linear, Norm, linear
 from nar.model.positions import sinusoids
 from nar.ops import NEG
-from nar.sharding import constrain
 
 Hidden = Float[Array, "batch time d"]
 
@@ -160,13 +160,7 @@ class Transformer(nnx.Module):
         """
         c, (batch, time) = self.config, source.tokens.shape
         room = slots if self.encoder is not None else slots + time
-        empty = jnp.zeros((batch, c.groups, room, c.dim), c.dtype)
-        empty = constrain(empty, "batch", "heads", None, None)
-        context = Context(
-            keys=(empty,) * c.decoder_layers,
-            values=(empty,) * c.decoder_layers,
-            length=jnp.zeros((batch,), jnp.int32),
-        )
+        context = Context.empty(c.decoder_layers, (batch, c.groups, room, c.dim), c.dtype)
         if self.encoder is None:
             _, fresh = self.extend(source.tokens, context.without_slots(), dropout=dropout)
             # No attention has read these slots: nothing to wait for, so no last states to compute.
@@ -243,19 +237,28 @@ class Transformer(nnx.Module):
         """The decoder's layers, over what is committed and what is fresh, and the source."""
         batch, time = x.shape[:2]
         sees = jnp.broadcast_to(mask, (batch, time, time))
-        slot = jnp.arange(context.keys[0].shape[2])[None]
+        starts = context.starts
+        slot = jnp.arange(starts[-1])[None]
         committed = slot < context.length[:, None]
         bias = self.decoder.bias(positions, positions)
         slot_bias = self.decoder.bias(positions, slot)
+        reached = sum((context.length.max(initial=0) > end for end in starts[1:-1]), jnp.int32(0))
         fresh: list[tuple[Heads, Heads]] = []
 
         def attention(query: Heads, key: Heads, value: Heads, scale: float):
-            i = len(fresh)
+            slots = list(zip(context.keys[len(fresh)], context.values[len(fresh)], strict=True))
             fresh.append((key, value))
             parts = [(key, value, sees, bias)]
-            if slot.size:
-                parts.append((context.keys[i], context.values[i], committed[:, None], slot_bias))
-            return attend(query, *parts, scale=scale)
+            for (keys, values), start, end in zip(slots, starts, starts[1:], strict=False):
+                near = slot_bias if slot_bias is None else slot_bias[..., start:end]
+                parts.append((keys, values, committed[:, None, start:end], near))
+            if len(slots) < 2:
+                return attend(query, *parts, scale=scale)
+            over = [
+                functools.partial(attend, query, *parts[:most], scale=scale)
+                for most in range(2, len(parts) + 1)
+            ]
+            return jax.lax.switch(reached, over)  # parts that nobody has reached are left out
 
         memory = context.memory
         for i, layer in enumerate(self.decoder.layers):

@@ -4,6 +4,7 @@
 functions: what the shape is, and which tensors make which parameter.
 """
 
+from nar.pretrained.adopt import adopt
 from nar.pretrained.layout import LAYOUTS, load_pretrained
 
-__all__ = ["LAYOUTS", "load_pretrained"]
+__all__ = ["LAYOUTS", "adopt", "load_pretrained"]

@@ -77,6 +77,12 @@ class SentencePieceVocabulary:
         self.vocab_size, self.fingerprint = self._processor.vocab_size(), hash_files(path)
         _check_fits(path, self.vocab_size, config.vocab_size)
 
+    def joint(self) -> tuple[bytes, dict[str, int]]:
+        """The serialised SentencePiece model, and the number of each of its pieces."""
+        count = range(self._processor.vocab_size())
+        names = self._processor.id_to_piece(list(count))
+        return self._processor.serialized_model_proto(), dict(zip(names, count, strict=True))
+
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids: EOS last, or BOS first in a prompt."""
         rows, bos, eos = self._processor.encode(list(texts)), self._config.bos, self._config.eos
@@ -113,6 +119,18 @@ class MarianVocabulary:
         self._config = config
         self.vocab_size, self.fingerprint = max(self._pieces) + 1, hash_files(*files)
         _check_fits(files[-1], self.vocab_size, config.vocab_size)
+
+    def joint(self) -> tuple[bytes, dict[str, int]]:
+        """The serialised SentencePiece model of both sides, and the number of each of its pieces.
+
+        Raises:
+            NarError: source and target have pieces, or numbers, of their own.
+        """
+        model = self._source.serialized_model_proto()
+        written = {piece: number for number, piece in self._pieces.items()}
+        if model != self._target.serialized_model_proto() or written != self._ids:
+            raise NarError("source and target have different pieces: they cannot be one vocabulary")
+        return model, self._ids
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids of source texts, EOS last; a first word such as `>>de<<` is the language."""

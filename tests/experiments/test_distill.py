@@ -182,12 +182,12 @@ def test_a_start_that_does_not_fit_is_refused(runs, tmp_path):
     (tmp_path / "other" / "model" / "about.json").write_text("{}")
 
     student = parallel(TINY, "ctc", teacher=dataclasses.replace(TINY, name="other"))
-    stranger = distilled(TINY, student, teacher=TINY)
+    stranger = dataclasses.replace(distilled(TINY, student, teacher=TINY), start="other")
     with pytest.raises(NarError, match="start='other' has another vocabulary"):
         train(stranger, tmp_path / "stranger", None)
-    deeper = dataclasses.replace(stranger.model, decoder_layers=2)
-    with pytest.raises(NarError, match="another shape: decoder_layers is 1 there and 2 here"):
-        train(dataclasses.replace(stranger, model=deeper), tmp_path / "deeper", None)
+    wider = dataclasses.replace(stranger.model, d_ff=64)
+    with pytest.raises(NarError, match="another shape: d_ff is 32 there and 64 here"):
+        train(dataclasses.replace(stranger, model=wider), tmp_path / "wider", None)
 
 
 # ------------------------------------------------------------------------------------- benchmark
@@ -245,12 +245,30 @@ def test_parallel_models_differ_from_their_teachers_in_what_they_need_alone(kind
 
 
 def test_the_baseline_that_hurts_is_taught_too():
-    for experiment, _ in TEACHERS:
+    for experiment, teacher in TEACHERS:
         shallow = find(f"{experiment.name}_distilled_6-1")
-        assert shallow.start == f"{experiment.name}_6-1"
+        assert shallow.start == teacher.name
         assert shallow.model == shaped(experiment, 6, 1).model
         assert shallow.train.steps == experiment.train.steps // 2
         assert (shallow.objective, shallow.training) == (CrossEntropy(), "distilled")
+
+
+def test_a_deeper_student_has_its_teachers_layers_repeated(runs):
+    """A deep encoder from a shallower one, each layer so often; of the decoder the first."""
+    experiment = still(distilled(TINY, shaped(TINY, 4, 1), teacher=TINY))
+    train(experiment, runs / experiment.name, None)
+    taught, teacher = (
+        named_arrays(load_model(runs / name / "model")) for name in (experiment.name, TINY.name)
+    )
+    depth = TINY.model.encoder_layers
+    pairs = {f"encoder/layers/{i}/": f"encoder/layers/{i * depth // 4}/" for i in range(4)}
+    pairs |= {"decoder/layers/0/": "decoder/layers/0/", "embedding/": "embedding/"}
+    for ours, theirs in pairs.items():
+        names = [name for name in taught if name.startswith(ours)]
+        assert names
+        for name in names:
+            other = teacher[name.replace(ours, theirs)]
+            chex.assert_trees_all_close(taught[name], other, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -157,9 +157,9 @@ def test_a_training_begins_with_another_experiments_model(directory, report, tmp
 
     with pytest.raises(NarError, match="start='nothing': .* holds no trained model"):
         train(dataclasses.replace(longer, start="nothing"), tmp_path / "other", None)
-    deeper = dataclasses.replace(longer, model=dataclasses.replace(model, decoder_layers=2))
-    with pytest.raises(NarError, match="another shape: decoder_layers is 1 there and 2 here"):
-        train(deeper, tmp_path / "deeper", None)
+    wider = dataclasses.replace(longer, model=dataclasses.replace(model, d_ff=64))
+    with pytest.raises(NarError, match="another shape: d_ff is 32 there and 64 here"):
+        train(wider, tmp_path / "wider", None)
 
 
 def test_differences_are_named_with_their_path():

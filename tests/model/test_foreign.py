@@ -55,7 +55,7 @@ class Wrapped(struct.PyTreeNode):
     def begin(self, source, slots, *, dropout=None):
         batch, time = source.tokens.shape
         nothing = jnp.zeros((batch, 1, slots + time, 1), jnp.int32)
-        context = Context(keys=(nothing,), values=(), length=jnp.zeros(batch, jnp.int32))
+        context = Context(keys=((nothing,),), values=(), length=jnp.zeros(batch, jnp.int32))
         read = Fresh((source.tokens[:, None, :, None],), (), jnp.zeros(batch, jnp.int32))
         last = jnp.take_along_axis(source.tokens, source.length[:, None] - 1, axis=1)[:, 0]
         return context.commit(read, source.length - 1), last
@@ -64,7 +64,7 @@ class Wrapped(struct.PyTreeNode):
         batch, time = tokens.shape
         new = context.length[:, None] + jnp.arange(time) if positions is None else positions
         sees = jnp.broadcast_to(np.tri(time) if mask is None else mask, (batch, time, time)) > 0
-        old = context.keys[0][:, 0, :, 0]
+        old = context.keys[0][0][:, 0, :, 0]
         slot = jnp.broadcast_to(jnp.arange(old.shape[1]), old.shape)
         past = jnp.broadcast_to(
             (slot < context.length[:, None])[:, None], (batch, time, old.shape[1])

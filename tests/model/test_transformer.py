@@ -148,7 +148,9 @@ def test_bfloat16_is_near_and_its_parameters_and_logits_are_float32(settings):
         return hidden, context.commit(fresh, jnp.ones_like(pending))
 
     hidden, context = step(model, source)
-    assert {x.dtype for x in (hidden, *context.keys, *context.values)} == {jnp.dtype("bfloat16")}
+    assert {x.dtype for x in jax.tree.leaves((hidden, context.keys, context.values))} == {
+        jnp.dtype("bfloat16")
+    }
     logits = forced(model, source, target)
     assert logits.dtype == jnp.float32
     # Sums are kept as they are: rounded to 8 bits, the two best logits would often be equal.
