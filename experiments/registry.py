@@ -34,6 +34,8 @@ class Experiment:
             taken as it is. Nothing is trained then; `train` is what its students' is made of.
         decoders: what the benchmark compares, as `nar.decoders.make` reads it.
         more: decoders added by `--full`.
+        language: order of the n-gram model of the training's targets that `--full` learns, for
+            `ctc-beam`; 0: none.
         pieces: the tokenizer's kind; a student has its teacher's.
         metric: what outputs are compared by.
         tokenized: the target language, where papers' tokenised BLEU belongs into the report.
@@ -52,6 +54,7 @@ class Experiment:
     pretrained: str | None = None
     decoders: tuple[str, ...]
     more: tuple[str, ...] = ()
+    language: int = 0
     pieces: Pieces = "unigram"
     metric: MetricName = "bleu"
     tokenized: str | None = None
@@ -62,6 +65,7 @@ class Experiment:
     def __post_init__(self):
         for name in ("tokens_per_batch", "max_length"):
             at_least(name, getattr(self, name), 1)
+        at_least("language", self.language, 0)
         if self.start and self.pretrained:
             raise NarError(
                 f"start={self.start!r} and pretrained={self.pretrained!r}: a model begins with one"
@@ -126,6 +130,7 @@ class Parallel:
         more: decoders added by `--full`; those that need a second model get the one that the
             training began with.
         model: what its transformer has that a causal one lacks.
+        language: order of a language model of what it learns to write; 0: none.
     """
 
     about: str
@@ -133,6 +138,7 @@ class Parallel:
     decoders: tuple[str, ...]
     more: tuple[str, ...]
     model: dict[str, Any]
+    language: int = 0
 
 
 CANVAS = {
@@ -141,25 +147,30 @@ CANVAS = {
     "banned": (),
 }  # too short for fewer than 0.1 % of people's targets
 LENGTHS = {"length_classes": 256}
-RANKED = ("ctc-beam", "noisy-parallel:base=(ctc-beam:nbest=5)")
+RANKED = (
+    "ctc-beam",
+    "ctc-beam:alpha=0.3,beta=1.2",  # chosen on Multi30k's validation set
+    "noisy-parallel:base=(ctc-beam:nbest=5)",
+)
 PARALLEL = {
     "ctc": Parallel(
-        about="CTC", objective=CTC(), decoders=("ctc",), more=RANKED, model=CANVAS
+        about="CTC", objective=CTC(), decoders=("ctc",), more=RANKED, model=CANVAS,
+        language=4,
     ),
     "ctc-glat": Parallel(
         about="CTC with glancing", objective=CTC(glance=(0.5, 0.3)), decoders=("ctc",),
-        more=RANKED, model=CANVAS,
+        more=RANKED, model=CANVAS, language=4,
     ),
     "mask-predict": Parallel(
         about="mask-predict", objective=Masked(),
-        decoders=("mask-predict:calls=10", "mask-predict:calls=4",
-                  "threshold-unmasking", "quota-unmasking"),
-        more=("noisy-parallel:base=(mask-predict:calls=10)",), model=LENGTHS,
+        decoders=("mask-predict:calls=10,longer=16", "mask-predict:calls=4,longer=16",
+                  "threshold-unmasking:longer=16", "quota-unmasking:longer=16"),
+        more=("noisy-parallel:base=(mask-predict:calls=10,longer=16)",), model=LENGTHS,
     ),
     "one-shot": Parallel(
         about="one shot, all tokens at once", objective=Masked(masking="all"),
-        decoders=("mask-predict:calls=1",),
-        more=("noisy-parallel:base=(mask-predict:calls=1)",), model=LENGTHS,
+        decoders=("mask-predict:calls=1,longer=16",),
+        more=("noisy-parallel:base=(mask-predict:calls=1,longer=16)",), model=LENGTHS,
     ),
 }  # fmt: skip
 """The kinds by name."""
@@ -187,6 +198,7 @@ def parallel(experiment: Experiment, kind: str, *, teacher: Experiment) -> Exper
         pretrained=None,
         decoders=chosen.decoders,
         more=chosen.more,
+        language=chosen.language,
     )
 
 

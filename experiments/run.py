@@ -23,6 +23,7 @@ from nar.data.text import Corpus, overlap
 from nar.data.tokenizer import Tokenizer
 from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
+from nar.ngram import learn_arpa
 from nar.pretrained import adopt
 from nar.progress import Progress
 from nar.training import save_model
@@ -31,6 +32,7 @@ from nar.training.checkpoint import named_arrays, with_arrays
 from nar.training.distillation import distill as translate_corpora
 from nar.translator import load
 
+LANGUAGE = "language.arpa"
 BASELINES = ("greedy", "beam")
 """What decodes with the causal models of other runs."""
 
@@ -310,6 +312,15 @@ def distill(
         )
 
 
+def learn_language(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> None:
+    """Learns an n-gram model of what the run's model learnt to write; a finished one stays."""
+    path = run_dir / LANGUAGE
+    if not path.exists():
+        tokenizer = Tokenizer.load(trained(run_dir))
+        targets = [corpus[i][1] for i in range(len(corpus))]
+        learn_arpa(path, targets, tokenizer, order=experiment.language)
+
+
 def systems(
     experiment: Experiment, run_dir: pathlib.Path, *, beside: Sequence[pathlib.Path], full: bool
 ) -> list[System]:
@@ -332,6 +343,7 @@ def systems(
         if directory == run_dir:
             decoders = experiment.names(full=full)
             helpers = {"reranker": trained(start)} if joined and full else {}
+            helpers |= {"language": directory / LANGUAGE} if experiment.language and full else {}
         elif directory.resolve() == start.resolve() and joined and full:
             decoders = (*decoders, f"parallel-draft:base=({experiment.decoders[0]})")
             helpers = {"draft": trained(run_dir)}
@@ -362,6 +374,9 @@ def bench(
         NarError: there is no trained model, or it was trained with other settings or text.
     """
     corpora = open_corpora(experiment, run_dir, data_dir)
+    runs.check(run_dir, experiment)
+    if experiment.language and full:
+        learn_language(experiment, corpora["train"], run_dir)
     found = systems(experiment, run_dir, beside=beside, full=full)
     runs.claim(run_dir, experiment)
     runs.record(run_dir, corpora)

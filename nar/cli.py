@@ -271,15 +271,10 @@ def ngram(*, model: pathlib.Path, text: pathlib.Path, output: pathlib.Path, orde
         order: pieces of the longest n-grams.
     """
     from nar.lines import read_texts
-    from nar.ngram import ends, kneser_ney, write_arpa
+    from nar.ngram import learn_arpa
     from nar.translator import load
 
-    tokenizer = load(model).tokenizer
-    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
-    bos, eos = ends(pieces)
-    texts = tokenizer.encode(read_texts(text))
-    learned = kneser_ney(texts, order=order, vocab_size=len(pieces), bos=bos, eos=eos)
-    write_arpa(output, learned, pieces)
+    learn_arpa(output, read_texts(text), load(model).tokenizer, order=order)
     print(output)
 
 

@@ -54,6 +54,7 @@ QUALITY = {
     "token_error": [Column("wrong tokens, %", number("token_error", "{:.2f}", "token_error_ci"))],
 }
 SPEED = [
+    Column("difference", number("difference", "{:+.2f}", "difference_ci")),
     Column("p", lambda group: number("p_value", "{:.3f}")(group[:1]) if len(group) == 1 else ""),
     Column("= greedy", number("exact_match", "{:.1%}")),
     Column("calls", number("calls", "{:.2f}")),
@@ -171,7 +172,7 @@ def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
     base = report.rows[0]
     if base.training != rows[0].training:
         notes.append(
-            f"Speed-ups and p compare with `{base.decoder}` on {base.model}, trained on "
+            f"Differences and speed-ups compare with `{base.decoder}` on {base.model}, trained on "
             f"{base.training} text"
         )
     return Table(

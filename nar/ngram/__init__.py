@@ -1,7 +1,32 @@
 """N-gram language models: trained here or read from ARPA files, and scored inside of jit."""
 
+import os
+from collections.abc import Sequence
+
+from nar.data.tokenizer import Vocabulary
 from nar.ngram.arpa import ends, read_arpa, write_arpa
 from nar.ngram.kneser_ney import kneser_ney
 from nar.ngram.model import LANGUAGE, NGram
 
-__all__ = ["LANGUAGE", "NGram", "ends", "kneser_ney", "read_arpa", "write_arpa"]
+__all__ = ["LANGUAGE", "NGram", "ends", "kneser_ney", "learn_arpa", "read_arpa", "write_arpa"]
+
+
+def learn_arpa(
+    path: str | os.PathLike[str], texts: Sequence[str], tokenizer: Vocabulary, *, order: int = 4
+) -> None:
+    """Learns a language model of a tokenizer's pieces, and writes it as an ARPA file.
+
+    Args:
+        path: of the file.
+        texts: like those to write.
+        tokenizer: whose pieces.
+        order: pieces of the longest n-grams.
+
+    Raises:
+        NarError: the order is below 1, there are no texts, or the tokenizer has no ends of a text.
+    """
+    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+    bos, eos = ends(pieces)
+    rows = tokenizer.encode(texts)
+    learned = kneser_ney(rows, order=order, vocab_size=len(pieces), bos=bos, eos=eos)
+    write_arpa(path, learned, pieces)

@@ -4,7 +4,8 @@ The label distribution is q = (1 - e) * [y] + e / V, so that the loss of a token
 
     -sum_v q_v log p_v = logsumexp(z) - (1 - e) * z_y - e * mean(z)
 
-and no distribution over the vocabulary is ever written down.
+and no distribution over the vocabulary is ever written down. Tokens that a model bans do not
+count.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 
 from nar.core import NarError, Needs
 from nar.data.batching import Batch
+from nar.ops import NEG
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,10 +70,11 @@ def smoothed(
     The label's logit is read by a comparison, not by an index: its gradient then joins the one of
     the logsumexp in a single pass over the vocabulary, where an index would be a scatter.
     """
-    vocab = logits.shape[-1]
+    vocab, possible = logits.shape[-1], logits > NEG / 2
     peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     log_total = jnp.log(jnp.exp(logits - peak).sum(-1)) + peak[..., 0]
     chosen = jnp.where(jnp.arange(vocab) == label[..., None], logits, 0).sum(-1)
     nll = log_total - chosen
-    loss = log_total - (1 - smoothing) * chosen - smoothing * logits.mean(-1)
+    mean = jnp.where(possible, logits, 0).sum(-1) / possible.sum(-1)
+    loss = log_total - (1 - smoothing) * chosen - smoothing * mean
     return loss, nll, (chosen >= peak[..., 0]).astype(jnp.int32)

@@ -77,13 +77,30 @@ def test_the_bootstrap_is_sacrebleus_own(texts, monkeypatch):
         assert (high - low) / 2 == pytest.approx(theirs.ci, rel=0.02)
     assert ours[0].p_value is None
     assert ours[1].p_value == pytest.approx(oracle[1].p_value, abs=1e-9)
+    assert ours[0].difference is None
+    assert ours[1].difference == pytest.approx(oracle[1].score - oracle[0].score)
+    low, high = ours[1].difference_ci
+    assert low < ours[1].difference < high
+
+
+def test_the_interval_of_a_difference_is_that_of_pairs():
+    """By hand: an error in every sentence that only one of the two makes, so nothing varies."""
+    references = ["a b", "a b c d", "a"] * 20
+    judge = Judge("token_error", references)
+    judge.quality(references)
+    worse = judge.quality([text.replace("a", "x") for text in references])
+    drawn = np.random.default_rng(12345).choice(60, (1000, 60), replace=True)
+    words = np.array([2, 4, 1] * 20)[drawn].sum(1)
+    assert worse.difference == pytest.approx(100 * 60 / 140)
+    assert worse.difference_ci == pytest.approx(np.percentile(100 * 60 / words, [2.5, 97.5]))
 
 
 def test_equal_outputs_differ_by_chance_alone(texts):
     references, system, _ = texts
     judge = Judge("bleu", references)
     judge.quality(system)
-    assert judge.quality(list(system)).p_value == 1
+    again = judge.quality(list(system))
+    assert (again.p_value, again.difference, again.difference_ci) == (1, 0, (0, 0))
 
 
 def test_p_value_by_hand():

@@ -193,7 +193,7 @@ def test_raw_and_distilled_training_share_no_picture_of_quality_and_no_table():
     assert [len(ours.lines), len(theirs.lines)] == [2, 1]
     assert not ours.notes
     assert theirs.notes == (
-        "Speed-ups and p compare with `greedy` on set_longer, trained on raw text",
+        "Differences and speed-ups compare with `greedy` on set_longer, trained on raw text",
     )
 
 

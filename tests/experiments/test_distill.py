@@ -19,7 +19,7 @@ from experiments.registry import (
     parallel,
     shaped,
 )
-from experiments.run import bench, distill, first_tokenizer, systems, train
+from experiments.run import bench, distill, first_tokenizer, learn_language, systems, train
 from experiments.runs import claim
 from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
@@ -215,6 +215,7 @@ def test_decoders_of_runs_beside(runs, student, monkeypatch):
 
 
 def test_in_full_a_student_and_its_teacher_help_each_other(runs, student):
+    learn_language(student, student.data.open("train", None, runs), runs / student.name)
     for beside in ([], [runs / "tiny"], [runs / student.name / ".." / "tiny"]):
         first, second = systems(student, runs / student.name, beside=beside, full=True)
         assert first.decoders == ("greedy", "beam", "parallel-draft:base=(ctc)")

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from nar.core import NarError
 from nar.data.batching import Batch
 from nar.objectives import CrossEntropy
 from nar.objectives.cross_entropy import smoothed
+from nar.ops import NEG
 
 VOCAB, EOS = 11, 3
 
@@ -68,6 +70,15 @@ def test_loss_and_gradient_are_those_of_the_written_out_distribution(seed, smoot
     np.testing.assert_array_equal(found[2], correct)
     slope = jax.grad(lambda x: smoothed(x, jnp.asarray(label), smoothing)[0].sum())(logits)
     np.testing.assert_allclose(slope, gradient, atol=1e-6)
+
+
+def test_banned_tokens_are_in_no_mean():
+    """What the model bans has no share of the label: the loss is that of the smaller vocabulary."""
+    logits = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    label, banned = jnp.array([0, 2, 5]), jnp.array([1, 4])
+    found = smoothed(jnp.asarray(logits).at[:, banned].set(NEG), label, 0.1)
+    fewer = smoothed(jnp.asarray(np.delete(logits, banned, 1)), jnp.array([0, 1, 3]), 0.1)
+    chex.assert_trees_all_close(found, fewer, rtol=1e-6)
 
 
 def test_large_logits_stay_finite():
