@@ -151,11 +151,12 @@ def _blank_canvas(model: Any, source: Source, positions: int) -> tuple[Any, Arra
     """
     spec = model.spec
     rows = -(-positions // (spec.max_target or positions))
+    places = -(-positions // rows)
     if spec.upsample:
-        tokens = jnp.resize(source.tokens, (1, positions // spec.upsample))
-        source = Source(tokens, jnp.array([tokens.size]))
+        tokens = jnp.resize(source.tokens, (1, -(-places // spec.upsample)))
+        source, places = Source(tokens, jnp.array([tokens.size])), tokens.size * spec.upsample
     context, _ = _begin(model, source, 0)
-    return context.repeat(rows), jnp.full((rows, -(-positions // rows)), spec.mask)
+    return context.repeat(rows), jnp.full((rows, places), spec.mask)
 
 
 @functools.partial(jax.jit, static_argnames="slots")
