@@ -330,11 +330,11 @@ def systems(
     is what all are compared with. To a model that is not causal, the one that it began with joins;
     in full, that one ranks its candidates, and takes its outputs as drafts.
     """
-    directories = dict.fromkeys((run_dir, *beside))
     start = run_dir.parent / (experiment.start or "")
     joined = experiment.start is not None and not experiment.model.causal
-    if joined and start.resolve() not in [directory.resolve() for directory in beside]:
-        directories[start] = None
+    named = [directory.resolve() for directory in beside]
+    first = [start] if joined and start.resolve() not in named else []
+    directories = dict.fromkeys((run_dir, *first, *beside))
     found, causal = [], {}
     for directory in directories:
         model, config = trained(directory), read_json(directory / runs.CONFIG)
@@ -348,8 +348,8 @@ def systems(
             decoders = (*decoders, f"parallel-draft:base=({experiment.decoders[0]})")
             helpers = {"draft": trained(run_dir)}
         found.append((model, decoders, helpers))
-    first = next(filter(causal.get, causal), None)
-    found.sort(key=lambda one: one[0] != first)
+    baseline = next(filter(causal.get, causal), None)
+    found.sort(key=lambda one: one[0] != baseline)
     return [System.load(model, decoders, **helpers) for model, decoders, helpers in found]
 
 

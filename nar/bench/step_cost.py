@@ -149,12 +149,12 @@ def _blank_canvas(model: Any, source: Source, positions: int) -> tuple[Any, Arra
 
     Of a model that upsamples the source is made as long as that takes.
     """
-    spec = model.spec
-    rows = -(-positions // (spec.max_target or positions))
-    places = -(-positions // rows)
+    spec, unit = model.spec, max(model.spec.upsample, 1)
+    rows = -(-positions // ((spec.max_target or positions) // unit * unit))
+    places = -(-positions // (rows * unit)) * unit
     if spec.upsample:
-        tokens = jnp.resize(source.tokens, (1, -(-places // spec.upsample)))
-        source, places = Source(tokens, jnp.array([tokens.size])), tokens.size * spec.upsample
+        tokens = jnp.resize(source.tokens, (1, places // unit))
+        source = Source(tokens, jnp.array([tokens.size]))
     context, _ = _begin(model, source, 0)
     return context.repeat(rows), jnp.full((rows, places), spec.mask)
 
