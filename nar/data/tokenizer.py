@@ -9,7 +9,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 
@@ -145,8 +145,9 @@ class Tokenizer:
         Args:
             model: serialised; its own control pieces are left out.
         """
-        from sentencepiece import sentencepiece_model_pb2 as proto
+        from sentencepiece import sentencepiece_model_pb2
 
+        proto: Any = sentencepiece_model_pb2  # made while it is imported: no type knows its names
         found = proto.ModelProto.FromString(model)
         kinds = proto.ModelProto.SentencePiece
         normal = [
