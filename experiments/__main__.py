@@ -30,12 +30,10 @@ class Places:
 
     Attributes:
         data_dir: the folder that holds the corpora.
-        models_dir: the folder that holds pretrained models.
         run_dir: what is trained and measured goes here; by default runs/NAME.
     """
 
     data_dir: pathlib.Path | None = None
-    models_dir: pathlib.Path | None = None
     run_dir: pathlib.Path | None = None
 
 
@@ -44,10 +42,12 @@ class Options(Places):
     """Where to read and write, and how much to do.
 
     Attributes:
+        models_dir: the folder that holds pretrained models.
         beside: other finished runs on the same text, whose models join the report.
         full: run all decoders, not only one of every family.
     """
 
+    models_dir: pathlib.Path | None = None
     beside: tuple[pathlib.Path, ...] = ()
     full: bool = False
 

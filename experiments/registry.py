@@ -141,11 +141,9 @@ class Parallel:
     language: int = 0
 
 
-CANVAS = {
-    "upsample": 2,
-    "blank": BLANK,
-    "banned": (),
-}  # too short for fewer than 0.1 % of people's targets
+CANVAS = {"upsample": 2, "blank": BLANK, "banned": ()}
+"""Too short for fewer than 0.1 % of people's targets."""
+
 LENGTHS = {"length_classes": 256}
 RANKED = (
     "ctc-beam",

@@ -33,6 +33,8 @@ from nar.training.distillation import distill as translate_corpora
 from nar.translator import load
 
 LANGUAGE = "language.arpa"
+"""The file, in a run, of the language model of what it learned to write."""
+
 BASELINES = ("greedy", "beam")
 """What decodes with the causal models of other runs."""
 

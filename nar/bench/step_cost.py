@@ -204,7 +204,8 @@ def step_cost(
         model: any of the Protocol.
         source: one typical sentence; `begin` is timed on it.
         max_length: room in the context, as the decoders have it; at least `STEPS`.
-        positions: where to measure, ascending from 1; of an upsampled canvas, the next multiples.
+        positions: where to measure, ascending from 1; of upsampled canvases, as many as the next
+            whole ones have.
         fill: measure calls of `fill`, not of `extend`.
         repeats: measurements of each, in turn.
         progress: told how many repeats are done, and of how many.
@@ -221,8 +222,9 @@ def step_cost(
     works: dict[Any, Callable[[], Any]]
     if fill:
         unit = max(model.spec.upsample, 1)
-        positions = tuple(sorted({-(-t // unit) * unit for t in positions}))
-        canvases = {t: _blank_canvas(model, source, t) for t in positions}
+        made = [_blank_canvas(model, source, -(-t // unit) * unit) for t in positions]
+        canvases = {canvas.size: (context, canvas) for context, canvas in made}
+        positions = tuple(sorted(canvases))
         works = {t: functools.partial(_fills, model, *canvases[t]) for t in positions}
     else:
         works = {t: functools.partial(_steps, model, context, pending, t) for t in positions}
