@@ -160,10 +160,15 @@ class Translator:
         return self.tokenizer.encode([one_line(text) for text in texts], prompt=prompt)
 
     def cut(self, source: Sequence[int], room: int) -> list[int]:
-        """A source's first `room` tokens, the last of them EOS; a prompt's last, after its BOS."""
+        """A source's first `room` tokens, the last of them EOS; of a prompt the last ones.
+
+        They come after the tokens, such as BOS, with which the tokenizer begins every prompt.
+        """
         if role(self.model).spec.encoder:
             return [*source[: room - 1], source[-1]]
-        return [source[0], *source[len(source) - room + 1 :]]
+        empty = self.encode([""])[0]
+        begin = empty if list(source[: len(empty)]) == empty else []
+        return [*begin, *source[len(source) - room + len(begin) :]]
 
     def outputs(
         self,

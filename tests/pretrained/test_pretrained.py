@@ -170,8 +170,16 @@ def test_tokenizer_json(tmp_path):
     assert vocabulary.pieces([4, 2, 39]) == ["dog", "</s>", "<39>"]
 
 
-def fast_vocabulary(directory, words):
-    """A `tokenizer.json` of whole words, BOS first."""
+@pytest.mark.parametrize(("begin", "kept"), [("<s>", [1, 4, 3]), ("", [3, 4, 3])], ids=str)
+def test_a_prompt_is_cut_after_what_its_tokenizer_begins_with(tmp_path, begin, kept):
+    tiny.write(tmp_path, "llama")
+    fast_vocabulary(tmp_path, ["<pad>", "<s>", "</s>", "the", "dog"], begin=begin)
+    translator = nar.load(tmp_path)
+    assert translator.cut(translator.encode(["dog the the dog the"])[0], 3) == kept
+
+
+def fast_vocabulary(directory, words, *, begin="<s>"):
+    """A `tokenizer.json` of whole words, which begins texts with BOS, or with nothing."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, processors
 
@@ -179,7 +187,7 @@ def fast_vocabulary(directory, words):
     tokenizer = tokenizers.Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
+        single=f"{begin} $A".strip(), special_tokens=[("<s>", 1)]
     )
     tokenizer.add_special_tokens(["<s>", "</s>"])
     tokenizer.save(str(directory / "tokenizer.json"))
