@@ -71,7 +71,10 @@ def _error(value: float, around: Sequence[float]) -> np.ndarray:
 
 
 def quality_against_speed(report: Report, axes: Any) -> None:
-    """Quality over speed-up, at batch 1 and at the best batch; samples are not meant to score."""
+    """Quality over speed-up, at batch 1 and at the best batch; samples are not meant to score.
+
+    Points are numbered: many of them lie close together, and names are long.
+    """
     style = paint(report.measured)
     panels = (("s1_speedup", "Batch 1: latency"), ("smax_speedup", "Best batch: throughput"))
     for axis, (training, (name, title)) in zip(
@@ -88,16 +91,17 @@ def quality_against_speed(report: Report, axes: Any) -> None:
                 getattr(row, name), value, yerr=_error(value, around), markersize=7, capsize=0,
                 elinewidth=0.8, alpha=0.9, **style(row),
             )  # fmt: skip
-        for number, group in enumerate(together(rows, name, report.metric)):
-            shortest = min((label(row, report) for row in group), key=len)
-            more = f" + {len(group) - 1}" if len(group) > 1 else ""
-            side = 1 if number % 2 == 0 else -1  # neighbours are named above and below in turn
+        for place, group in enumerate(together(rows, name, report.metric)):
             axis.annotate(
-                shortest + more,
+                ", ".join(str(number) for number in sorted(1 + rows.index(row) for row in group)),
                 (getattr(group[0], name), _quality(group[0], report.metric)[0]),
-                xytext=(4, 4 * side), textcoords="offset points", fontsize=8, rotation=35 * side,
-                rotation_mode="anchor", va="bottom" if side > 0 else "top",
+                xytext=(5, -12 if place % 2 else 4), textcoords="offset points", fontsize=8,
             )  # fmt: skip
+        if name == "smax_speedup":  # what the numbers of both pictures stand for
+            names = (f"{number}  {label(row, report)}" for number, row in enumerate(rows, start=1))
+            axis.annotate(
+                "\n".join(names), (1.03, 1), xycoords="axes fraction", fontsize=8, va="top"
+            )
         axis.axvline(1, color="#555", linewidth=1, linestyle=":")
         axis.set_xscale("log")
         axis.margins(x=0.15, y=0.2)
@@ -244,7 +248,7 @@ def figures(report: Report) -> dict[str, str]:
     """All pictures of a report by name, as SVG."""
     tall, kinds = 1.4 + 0.34 * len(report.measured), len(trainings(report))
     drawn = {
-        "quality_against_speed": svg((9.5, 4.2 * kinds), (kinds, 2), quality_against_speed, report),
+        "quality_against_speed": svg((12.5, 4 * kinds), (kinds, 2), quality_against_speed, report),
         "speedups": svg((9.5, tall * 1.25), (1, 1), speedups, report),
         "accepted_tokens": svg((9.5, tall), (1, 1), accepted_tokens, report),
         "predicted_against_realised": svg((4.7, 4), (1, 1), predicted_against_realised, report),
