@@ -35,7 +35,7 @@ def likeliest_lengths(decoder, model, source):
         yield [(n, np.log(cut[n])) for n in order if cut[n] > 0]
 
 
-def masked_again(decoder, call, n, score, masked, changed):
+def masked_again(decoder, call, n, score, masked):
     """The places to predict once more, by the papers' rules."""
 
     def worst(places, count):
@@ -44,7 +44,7 @@ def masked_again(decoder, call, n, score, masked, changed):
     if isinstance(decoder, nar.CTC) or not masked:
         return []
     if isinstance(decoder, nar.MaskPredict):
-        return worst(range(n), int(n * (1 - Fraction(call, decoder.calls)))) if changed else []
+        return worst(range(n), int(n * (1 - Fraction(call, decoder.calls))))
     if isinstance(decoder, nar.QuotaUnmasking):
         kept = len(np.array_split(range(n), decoder.calls)[call - 1])
         return worst(masked, len(masked) - kept)
@@ -75,11 +75,9 @@ def unmask(decoder, model, source, sizes, width):
         for row in open_:
             logits[row, :, start[row]] = -1e30
             logp = oracles.log_softmax(logits[row])
-            before = [tokens[row, i] for i in masked[row]]
             for i in masked[row]:
                 tokens[row, i], scores[row, i] = logp[i].argmax(), logp[i].max()
-            changed = before != [tokens[row, i] for i in masked[row]]
-            again = masked_again(decoder, call, sizes[row], scores[row], masked[row], changed)
+            again = masked_again(decoder, call, sizes[row], scores[row], masked[row])
             masked[row], calls[row] = again, call
     return tokens, scores, calls
 

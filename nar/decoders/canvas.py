@@ -146,7 +146,6 @@ class Canvas(Decoder):
             score=jnp.where(masked, score, carry.score),
             masked=masked,
             valid=carry.valid,
-            changed=(masked & (best != carry.tokens)).any(-1),
         )
         again = self.schedule(guess) & carry.valid
         carry = carry.replace(

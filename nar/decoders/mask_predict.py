@@ -11,8 +11,8 @@ class MaskPredict(Unmasking):
     """Predicts all tokens, then masks the least confident ones and predicts them again.
 
     Attributes:
-        calls: T, of which call t + 1 predicts n (1 - t / T) of n places again; a canvas whose
-            tokens repeat is done before. 1: one shot (Gu et al. 2018).
+        calls: T, of which call t + 1 predicts n (1 - t / T) of n places again, rounded down.
+            1: one shot (Gu et al. 2018).
         lengths: as in `Unmasking`.
     """
 

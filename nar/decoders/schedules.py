@@ -19,14 +19,12 @@ class Guess(struct.PyTreeNode):
         score: `[rows, places]`, log-probability of each token when it was predicted.
         masked: `[rows, places]`, places that this call predicted.
         valid: `[rows, places]`, places that belong to the row.
-        changed: `[rows]`, whether this call predicted other tokens than stood there before.
     """
 
     step: Int[Array, " rows"]
     score: Float[Array, "rows places"]
     masked: Bool[Array, "rows places"]
     valid: Bool[Array, "rows places"]
-    changed: Bool[Array, " rows"]
 
 
 class Schedule(abc.ABC):
@@ -45,8 +43,8 @@ class Schedule(abc.ABC):
 class MaskPredict(Schedule):
     """Masks the n (1 - t / T) least confident places (Ghazvininejad et al. 2019, section 3).
 
-    After call t of T, of n places; tokens that stay keep their scores. Where a call predicts what
-    stood there before, the canvas is done: the next ones would mostly repeat it.
+    After call t of T, of n places; tokens that stay keep their scores. A call that repeats what
+    stood there before ends nothing: the next one sees more, and often knows better.
 
     Attributes:
         calls: T; 1 predicts everything at once.
@@ -64,7 +62,7 @@ class MaskPredict(Schedule):
     def __call__(self, guess):
         """The least confident of all places, those that were not masked included."""
         count = guess.valid.sum(-1) * (self.calls - guess.step) // self.calls
-        return lowest(guess.score, guess.valid, count) & guess.changed[:, None]
+        return lowest(guess.score, guess.valid, count)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

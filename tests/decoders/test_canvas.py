@@ -80,12 +80,13 @@ def test_one_call_is_the_argmax():
     assert output.stats.live.tolist() == [1, 1]
 
 
-def test_a_canvas_that_repeats_is_done():
+def test_a_canvas_that_repeats_goes_on():
+    """As often as the paper says: of 8 places 7, 6, 5, 4, 4, 3, 2, 1, 0 are masked again."""
     script = np.tile(np.arange(5, 13), (4, 1))
     model = Scripted(PLAIN, jnp.asarray(script), jnp.array([8, 1, 5, 0]))
     output = nar.decode(MaskPredict(max_length=12, calls=10), model, LONG)
     assert rows(output) == [[*script[0], 3], [5, 3], [*script[0, :5], 3], [3]]
-    assert output.stats.live.tolist() == [2, 1, 2, 1]
+    assert output.stats.live.tolist() == [9, 1, 9, 1]
 
 
 def test_calls_are_those_that_a_token_was_final_with():

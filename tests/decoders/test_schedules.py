@@ -35,14 +35,12 @@ def test_what_is_masked_again(schedule, decoder, seed):
     while masked.any():
         calls += 1
         new = np.log(random.integers(1, 11, (ROWS, PLACES)) / 10)
-        score, changed = np.where(masked, new, score), random.random(ROWS) < 0.8
-        changed &= masked.any(1)
-        arrays = (np.full(ROWS, calls), score, masked, valid, changed)
+        score = np.where(masked, new, score)
+        arrays = (np.full(ROWS, calls), score, masked, valid)
         again = np.asarray(schedule(Guess(*map(jnp.asarray, arrays))))
         for row, n in enumerate(size):
             places = np.flatnonzero(masked[row]).tolist()
-            state = score[row], places, changed[row]
-            right = masked_again(decoder, calls, n, *state)
+            right = masked_again(decoder, calls, n, score[row], places)
             assert np.flatnonzero(again[row]).tolist() == sorted(right), (calls, row)
         masked = again
     assert calls <= schedule.most(PLACES)
@@ -55,10 +53,10 @@ def test_what_is_masked_again(schedule, decoder, seed):
 def test_the_masks_of_mask_predict(n, calls, left):
     """n (1 - t / T), rounded down."""
     valid = jnp.ones((1, n), bool)
-    score, changed = jnp.zeros((1, n)), jnp.ones(1, bool)
+    score = jnp.zeros((1, n))
     schedule = MaskPredict(calls=calls)
     found = [
-        int(schedule(Guess(jnp.array([t]), score, valid, valid, changed)).sum())
+        int(schedule(Guess(jnp.array([t]), score, valid, valid)).sum())
         for t in range(1, len(left) + 1)
     ]
     assert found == left
