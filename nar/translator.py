@@ -168,7 +168,7 @@ class Translator:
             return [*source[: room - 1], source[-1]]
         empty = self.encode([""])[0]
         begin = empty if list(source[: len(empty)]) == empty else []
-        return [*begin, *source[len(source) - room + len(begin) :]]
+        return [*begin, *source[len(source) - room + len(begin) :]][:room]
 
     def outputs(
         self,

@@ -14,8 +14,9 @@ from nar.testing import random_model
 from tests.cases import CASES, ON, check
 
 ONE_DEVICE = ("trace", "stream", "vmap")
-SHORT = Source.of([[5, 6], [7], [8, 9], [10], [5], [6, 7], [9], [8, 5]])
-SHORT = SHORT.replace(limit=jnp.array([3, 2, 3, 3, 1, 2, 3, 2]))
+SHORT = Source.of([[5, 6], [7], [8, 9], [10], [5], [6, 7], [9], [8, 5]]).replace(
+    limit=jnp.array([3, 2, 3, 3, 1, 2, 3, 2])
+)
 """What is decoded without jit, where every operation by itself takes its time."""
 
 
