@@ -95,7 +95,9 @@ def quality_against_speed(report: Report, axes: Any) -> None:
             axis.annotate(
                 ", ".join(str(number) for number in sorted(1 + rows.index(row) for row in group)),
                 (getattr(group[0], name), _quality(group[0], report.metric)[0]),
-                xytext=(5, -12 if place % 2 else 4), textcoords="offset points", fontsize=8,
+                xytext=(4, -4 if place % 2 else 4), textcoords="offset points", fontsize=8,
+                rotation=-50 if place % 2 else 50, rotation_mode="anchor",
+                va="top" if place % 2 else "bottom",  # neighbours above and below in turn
             )  # fmt: skip
         if name == "smax_speedup":  # what the numbers of both pictures stand for
             names = (f"{number}  {label(row, report)}" for number, row in enumerate(rows, start=1))
