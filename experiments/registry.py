@@ -190,7 +190,6 @@ def parallel(experiment: Experiment, kind: str, *, teacher: Experiment) -> Exper
         model=dataclasses.replace(
             experiment.model, causal=False, bidirectional=True, **chosen.model
         ),
-        train=fewer(experiment.train),
         objective=chosen.objective,
         start=teacher.name,
         pretrained=None,
@@ -198,11 +197,6 @@ def parallel(experiment: Experiment, kind: str, *, teacher: Experiment) -> Exper
         more=chosen.more,
         language=chosen.language,
     )
-
-
-def fewer(train: TrainConfig) -> TrainConfig:
-    """Half of the updates, for who begins with a trained model."""
-    return dataclasses.replace(train, steps=train.steps // 2)
 
 
 def distilled(experiment: Experiment, student: Experiment, *, teacher: Experiment) -> Experiment:
@@ -216,7 +210,6 @@ def distilled(experiment: Experiment, student: Experiment, *, teacher: Experimen
     return dataclasses.replace(
         student,
         start=teacher.name,
-        train=fewer(experiment.train),
         name=f"{experiment.name}_distilled{student.name.removeprefix(experiment.name)}",
         about=f"{student.about}, on what {teacher.name} writes",
         data=DistilledData(teacher=teacher.name, original=experiment.data),

@@ -96,7 +96,7 @@ def translations(
         translator: model and tokenizer.
         lines: blank ones stay empty.
         decoder: how.
-        batch_size: rows decoded together.
+        batch_size: the most rows decoded together; for fewer lines the next power of two.
         key: of random decoders; a line's sample depends on it and on the line's number alone.
         truncate: cut lines of more tokens than the model reads, and warn.
         stop: strings that end an output before them.
@@ -114,6 +114,7 @@ def translations(
             is empty, or the journal is another run's.
     """
     at_least("batch_size", batch_size, 1)
+    batch_size = min(batch_size, 1 << max(len(lines) - 1, 0).bit_length())
     stop = check_stops(stop)
     room, counts = translator.room(decoder), _count_tokens(translator, lines)
     if room is not None and (counts > room).any():

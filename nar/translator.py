@@ -59,7 +59,7 @@ class Translator:
             texts: one line each: line breaks in it are read as spaces, and none are written. An
                 empty or blank text stays empty.
             decoder: how; by default greedy, with this model's `max_length`.
-            batch_size: rows decoded together, of similar lengths.
+            batch_size: the most rows decoded together, of similar lengths.
             key: of random decoders; a text's sample depends on the key and on its place alone.
             truncate: cut texts of more tokens than `room`, and warn.
             stop: strings that end an output before them.
@@ -204,7 +204,7 @@ class Translator:
         for places, source in batches:
             folded = np.zeros(batch_size, np.int32)
             folded[: len(places)] = [numbers[place] for place in places]
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, folded)
+            keys = _fold_in(key, folded)
             with jax.set_mesh(mesh):
                 output = decode(decoder, model, place_batch(source, mesh), key=keys)
             tokens, length = np.asarray(output.tokens), np.asarray(output.length)
@@ -229,6 +229,10 @@ class Translator:
     def _on_all_devices(self) -> tuple[Mesh, Any]:
         mesh = make_mesh()
         return mesh, place(self.model, mesh)
+
+
+_fold_in = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
+"""A key for each number."""
 
 
 def load(

@@ -312,8 +312,7 @@ def evaluation_batches(
         raise NarError(
             f"source {int(lengths.argmax())} has {longest} tokens: longer than {max_length=}"
         )
-    # Wider steps than in training: each shape is compiled for every decoder.
-    edges = widths(-(-longest // 16) * 16 if max_length is None else max_length, 16)
+    edges = widths(-(-longest // 8) * 8 if max_length is None else max_length)
     order = np.argsort(-lengths, kind="stable")
 
     def batches():

@@ -95,6 +95,8 @@ def read_model(
     """
     shape = jax.eval_shape(lambda: Transformer(config, key=jax.random.key(0)))
     wanted = {name: x.shape for name, x in named_arrays(shape).items()}
+    if lost := missing(layout, config, tensors.names):
+        raise NarError(f"{directory} lacks tensors: {listed(lost)}")
     arrays = {}
     try:
         for name, value in layout.parameters(config, tensors.read):
@@ -113,6 +115,20 @@ def read_model(
     if left := [name for name in tensors.unread if not name.endswith(layout.surplus)]:
         raise NarError(f"{directory} holds tensors that its model has not: {listed(left)}")
     return with_arrays(shape, arrays)
+
+
+def missing(layout: Layout, config: TransformerConfig, names: Collection[str]) -> list[str]:
+    """The tensors that a config's parameters are made of and that are not among `names`."""
+    lost = []
+
+    def ask(*any_of: str) -> np.ndarray:
+        if not any(name in names for name in any_of):
+            lost.append(" or ".join(any_of))
+        return np.zeros((config.groups, 1))  # joins with its like, as products do
+
+    for _ in layout.parameters(config, ask):
+        pass
+    return lost
 
 
 def _shapes(tensors: Tensors) -> str:

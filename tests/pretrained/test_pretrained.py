@@ -287,12 +287,15 @@ def test_missing_and_surplus_tensors_are_named(directory):
     refused(directory, r"extra6\.weight, and 2 more")
     dropped = ["model.extra.weight", *(f"model.extra{i}.weight" for i in range(9))]
     edit(directory, drop=[*dropped, "model.decoder.layers.1.fc2.bias"])
-    refused(directory, r"lacks the tensor model\.decoder\.layers\.1\.fc2\.bias")
+    refused(directory, r"lacks tensors: model\.decoder\.layers\.1\.fc2\.bias$")
+    query, table = "model.encoder.layers.0.self_attn.q_proj.weight", "model.shared.weight"
+    edit(directory, drop=[query, table])
+    refused(directory, rf"{table} or .*, {query}, model\.decoder\.layers\.1\.fc2\.bias$")
 
 
 def test_depths_of_another_model_are_noticed(directory):
     change(directory, decoder_layers=3)
-    refused(directory, r"lacks the tensor model\.decoder\.layers\.2\.")
+    refused(directory, r"lacks tensors: model\.decoder\.layers\.2\..*, and \d+ more$")
     change(directory, decoder_layers=1)
     refused(directory, r"tensors that its model has not: model\.decoder\.layers\.1\.")
 
