@@ -74,6 +74,19 @@ def test_every_text_is_translated_as_if_alone(translator, decoder):
     assert translator.translate(texts, decoder, batch_size=4, key=key) == wanted
 
 
+@pytest.mark.parametrize(("lines", "rows"), [(1, 1), (2, 2), (3, 4), (9, 8)])
+def test_few_texts_are_a_small_batch(translator, lines, rows, monkeypatch):
+    seen = []
+
+    def spy(decoder, model, source, *, key):
+        seen.append(source.tokens.shape[0])
+        return nar.decode(decoder, model, source, key=key)
+
+    monkeypatch.setattr("nar.translator.decode", spy)
+    translator.translate(["Hund"] * lines, nar.Greedy(max_length=2), batch_size=8)
+    assert set(seen) == {rows}
+
+
 def test_no_texts(translator):
     assert translator.translate([]) == []
     assert translator.translate(["", "\n"]) == ["", ""]
