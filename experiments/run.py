@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,8 +10,9 @@ import jax
 from rich.console import Console
 
 from experiments import runs
-from experiments.data import DISTILLED, SPLITS, DistilledData
+from experiments.data import DISTILLED, SPLITS
 from experiments.registry import Experiment
+from experiments.start import first_model, first_tokenizer, take_model
 from nar.bench.protocol import ABOUT, System
 from nar.bench.publish import publish
 from nar.bench.report import FILE, Report, machine
@@ -22,13 +22,11 @@ from nar.data.encoded import Encoded, encode_corpus
 from nar.data.text import Corpus, overlap
 from nar.data.tokenizer import Tokenizer
 from nar.files import read_json
-from nar.model import Transformer, TransformerConfig
+from nar.model import Transformer
 from nar.ngram import learn_arpa
-from nar.pretrained import adopt
 from nar.progress import Progress
 from nar.training import save_model
 from nar.training import train as train_model
-from nar.training.checkpoint import named_arrays, with_arrays
 from nar.training.distillation import distill as translate_corpora
 from nar.translator import load
 
@@ -37,12 +35,6 @@ LANGUAGE = "language.arpa"
 
 BASELINES = ("greedy", "beam")
 """What decodes with the causal models of other runs."""
-
-FREE = (
-    "vocab_size", "dropout", "causal", "bidirectional", "upsample", "length_classes", "mask",
-    "blank", "banned", "encoder_layers", "decoder_layers",
-)  # fmt: skip
-"""Where a model may differ from the one that it begins with."""
 
 console = Console(stderr=True)
 
@@ -117,111 +109,6 @@ def train(
         "max_length": experiment.max_length,
     }
     runs.write_json(run_dir / "model" / ABOUT, about)  # the last file: now the model is whole
-
-
-def take_model(
-    experiment: Experiment, run_dir: pathlib.Path, models_dir: pathlib.Path | None
-) -> None:
-    """Makes a pretrained model the run's.
-
-    Raises:
-        NarError: it is not there, is damaged, or has another shape than the experiment's.
-    """
-    assert experiment.pretrained
-    if models_dir is None:
-        raise NarError(
-            f"this experiment takes the model {experiment.pretrained}/: say where with --models-dir"
-        )
-    model, tokenizer = adopt(models_dir / experiment.pretrained)
-    if different := list(differences(runs.resolve(model.config), runs.resolve(experiment.model))):
-        raise NarError(
-            f"pretrained={experiment.pretrained!r} has another shape: {'; '.join(different)}"
-        )
-    tokenizer.save(run_dir / "model")
-    save_model(run_dir / "model", model)
-
-
-def first_model(
-    experiment: Experiment, run_dir: pathlib.Path
-) -> tuple[Transformer, Tokenizer] | None:
-    """What the training begins with: another experiment's model, or nothing.
-
-    Raises:
-        NarError: that model is not trained yet, has another shape, or another vocabulary than the
-            teacher.
-    """
-    if experiment.start is None:
-        return None
-    directory = trained(run_dir.parent / experiment.start, what="start")
-    start, tokenizer = load(directory), Tokenizer.load(directory)
-    found = start.model.config
-    config = dataclasses.replace(experiment.model, vocab_size=found.vocab_size)
-    alike = dataclasses.replace(config, **{name: getattr(found, name) for name in FREE})
-    if different := list(differences(runs.resolve(found), runs.resolve(alike))):
-        raise NarError(f"start={experiment.start!r} has another shape: {'; '.join(different)}")
-    teacher = teachers_tokenizer(experiment, run_dir)
-    if teacher and teacher.fingerprint != tokenizer.fingerprint:
-        raise NarError(
-            f"start={experiment.start!r} has another vocabulary than the data's teacher "
-            f"{experiment.data}: a student has its teacher's"
-        )
-    runs.note(run_dir, start={"experiment": experiment.start, "weights": start.weights})
-    return adapted(start.model, config, experiment.train.seed), tokenizer
-
-
-def trained(run_dir: pathlib.Path, *, what: str = "model") -> pathlib.Path:
-    """The directory of a run's model.
-
-    Raises:
-        NarError: it is not trained yet; `what` it is asked for is named.
-    """
-    directory = run_dir / "model"
-    if not (directory / ABOUT).exists():
-        raise NarError(
-            f"{what}={run_dir.name!r}: {directory} holds no trained model: train it first"
-        )
-    return directory
-
-
-def adapted(model: Transformer, config: TransformerConfig, seed: int) -> Transformer:
-    """A model of another kind, with all parameters that both have; the others are new.
-
-    The layers of a deeper or shallower stack are the other's, in their order, evenly repeated
-    (Gong et al. 2019) or left out.
-    """
-    new = Transformer(config, key=jax.random.key(seed))
-    known, arrays = named_arrays(model), named_arrays(new)
-    sources = {name: other_layer(name, config, model.config) for name in arrays}
-    return with_arrays(new, {name: known.get(sources[name], x) for name, x in arrays.items()})
-
-
-def other_layer(name: str, config: TransformerConfig, other: TransformerConfig) -> str:
-    """The parameter of a model from which that of a deeper or shallower one is taken."""
-    for stack in ("encoder", "decoder"):
-        if name.startswith(f"{stack}/layers/"):
-            _, _, index, *rest = name.split("/")
-            depth, others = (getattr(c, f"{stack}_layers") for c in (config, other))
-            return "/".join([stack, "layers", str(int(index) * others // depth), *rest])
-    return name
-
-
-def teachers_tokenizer(experiment: Experiment, run_dir: pathlib.Path) -> Tokenizer | None:
-    """The vocabulary of the model whose outputs are learnt; None: it is not known, or nobody's."""
-    if not isinstance(experiment.data, DistilledData):
-        return None
-    return Tokenizer.load(trained(run_dir.parent / experiment.data.teacher, what="data.teacher"))
-
-
-def first_tokenizer(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> Tokenizer:
-    """The run's tokenizer, the first time its teacher's, or learnt from the training text."""
-    directory = run_dir / "model"
-    if (directory / "tokenizer.model").exists():
-        return Tokenizer.load(directory)
-    if teacher := teachers_tokenizer(experiment, run_dir):
-        return teacher
-    console.print("learning the vocabulary")
-    texts = itertools.chain.from_iterable(corpus[i] for i in range(len(corpus)))
-    return Tokenizer.train(texts, vocab_size=experiment.model.vocab_size, pieces=experiment.pieces)
 
 
 def learn_model(
@@ -299,7 +186,7 @@ def distill(
     """
     corpora = open_corpora(experiment, run_dir, data_dir, SPLITS[:2])
     runs.check(run_dir, experiment)
-    translator = load(trained(run_dir))
+    translator = load(runs.trained(run_dir))
     method = translator.make_decoder(decoder, experiment.max_length)
     with remembered_programs(), Progress() as progress:
         return translate_corpora(
@@ -318,7 +205,7 @@ def learn_language(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path
     """Learns an n-gram model of what the run's model learnt to write; a finished one stays."""
     path = run_dir / LANGUAGE
     if not path.exists():
-        tokenizer = Tokenizer.load(trained(run_dir))
+        tokenizer = Tokenizer.load(runs.trained(run_dir))
         targets = [corpus[i][1] for i in range(len(corpus))]
         learn_arpa(path, targets, tokenizer, order=experiment.language)
 
@@ -339,16 +226,16 @@ def systems(
     directories = dict.fromkeys((run_dir, *first, *beside))
     found, causal = [], {}
     for directory in directories:
-        model, config = trained(directory), read_json(directory / runs.CONFIG)
+        model, config = runs.trained(directory), read_json(directory / runs.CONFIG)
         causal[model] = config["model"].get("causal", True)
         decoders, helpers = BASELINES if causal[model] else tuple(config["decoders"]), {}
         if directory == run_dir:
             decoders = experiment.names(full=full)
-            helpers = {"reranker": trained(start)} if joined and full else {}
+            helpers = {"reranker": runs.trained(start)} if joined and full else {}
             helpers |= {"language": directory / LANGUAGE} if experiment.language and full else {}
         elif directory.resolve() == start.resolve() and joined and full:
             decoders = (*decoders, f"parallel-draft:base=({experiment.decoders[0]})")
-            helpers = {"draft": trained(run_dir)}
+            helpers = {"draft": runs.trained(run_dir)}
         found.append((model, decoders, helpers))
     baseline = next(filter(causal.get, causal), None)
     found.sort(key=lambda one: one[0] != baseline)

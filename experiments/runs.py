@@ -19,6 +19,7 @@ from typing import Any
 
 from experiments.data import SPLITS
 from experiments.registry import Experiment
+from nar.bench.protocol import ABOUT
 from nar.bench.report import machine
 from nar.core import NarError, differences
 from nar.data.text import Corpus, fingerprint
@@ -142,3 +143,17 @@ def code() -> dict[str, str | None]:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes what JSON can say."""
     write(path, json.dumps(value, indent=2) + "\n")
+
+
+def trained(run_dir: pathlib.Path, *, what: str = "model") -> pathlib.Path:
+    """The directory of a run's model.
+
+    Raises:
+        NarError: it is not trained yet; `what` it is asked for is named.
+    """
+    directory = run_dir / "model"
+    if not (directory / ABOUT).exists():
+        raise NarError(
+            f"{what}={run_dir.name!r}: {directory} holds no trained model: train it first"
+        )
+    return directory

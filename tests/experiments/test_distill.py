@@ -19,8 +19,9 @@ from experiments.registry import (
     parallel,
     shaped,
 )
-from experiments.run import bench, distill, first_tokenizer, learn_language, systems, train
+from experiments.run import bench, distill, learn_language, systems, train
 from experiments.runs import claim
+from experiments.start import first_tokenizer
 from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
 from nar.model import Transformer

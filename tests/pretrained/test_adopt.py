@@ -10,8 +10,9 @@ import sentencepiece as trainer
 
 import nar
 from experiments.data import GrammarData
-from experiments.run import take_model, train
+from experiments.run import train
 from experiments.runs import resolve
+from experiments.start import take_model
 from nar.core import NarError
 from nar.data.tokenizer import BLANK, EOS, MASK, PAD, SEP, UNK, Tokenizer
 from nar.pretrained import adopt
