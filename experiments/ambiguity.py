@@ -96,19 +96,18 @@ class Point:
 
 
 def family(teacher: Experiment) -> dict[str, list[Experiment]]:
-    """All models on a teacher's text by kind, each raw and distilled; the teacher comes first.
+    """All models on a teacher's text by kind, each raw and distilled.
 
-    The others begin with the teacher's weights, whichever text they learn, and are trained for
-    half as long again: to predict in parallel is learnt slowly.
+    All begin with the teacher's weights, whichever text they learn, and are trained for half as
+    long again: to predict in parallel is learnt slowly.
     """
-    raw = {CAUSAL: teacher, **{kind: parallel(teacher, kind, teacher=teacher) for kind in PARALLEL}}
+    raw = {kind: parallel(teacher, kind, teacher=teacher) for kind in PARALLEL}
+    raw = {CAUSAL: dataclasses.replace(teacher, start=teacher.name), **raw}
     taught = {kind: distilled(teacher, one, teacher=teacher) for kind, one in raw.items()}
+    raw[CAUSAL] = dataclasses.replace(raw[CAUSAL], name=f"{teacher.name}_{CAUSAL}")
     longer = dataclasses.replace(teacher.train, steps=teacher.train.steps * 3 // 2)
     return {
-        kind: [
-            one if one is teacher else dataclasses.replace(one, train=longer)
-            for one in (raw[kind], taught[kind])
-        ]
+        kind: [dataclasses.replace(one, train=longer) for one in (raw[kind], taught[kind])]
         for kind in raw
     }
 

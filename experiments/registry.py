@@ -161,13 +161,15 @@ PARALLEL = {
     ),
     "mask-predict": Parallel(
         about="mask-predict", objective=Masked(),
-        decoders=("mask-predict:calls=10,longer=16", "mask-predict:calls=4,longer=16",
+        decoders=("mask-predict:calls=10,longer=16,length_weight=1",
+                  "mask-predict:calls=4,longer=16,length_weight=1",
+                  "mask-predict:calls=10,longer=16",
                   "threshold-unmasking:longer=16", "quota-unmasking:longer=16"),
         more=("noisy-parallel:base=(mask-predict:calls=10,longer=16)",), model=LENGTHS,
     ),
     "one-shot": Parallel(
         about="one shot, all tokens at once", objective=Masked(masking="all"),
-        decoders=("mask-predict:calls=1,longer=16",),
+        decoders=("mask-predict:calls=1,longer=16,length_weight=1",),
         more=("noisy-parallel:base=(mask-predict:calls=1,longer=16)",), model=LENGTHS,
     ),
 }  # fmt: skip

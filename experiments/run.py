@@ -30,8 +30,8 @@ from nar.training import train as train_model
 from nar.training.distillation import distill as translate_corpora
 from nar.translator import load
 
-LANGUAGE = "language.arpa"
-"""The file, in a run, of the language model of what it learned to write."""
+LANGUAGE = "{order}-gram.arpa"
+"""The file, in a run, of a language model of what it learned to write."""
 
 BASELINES = ("greedy", "beam")
 """What decodes with the causal models of other runs."""
@@ -122,6 +122,7 @@ def learn_model(
     encoded = {s: encode_corpus(corpora[s], tokenizer, run_dir / "tokens") for s in SPLITS[:2]}
     config = dataclasses.replace(experiment.model, vocab_size=tokenizer.vocab_size)
     model = start or Transformer(config, key=jax.random.key(experiment.train.seed))
+    check_sources(experiment, model, [*encoded.values()], corpora["test"], tokenizer)
     size = sum(x.size for x in jax.tree.leaves(model))
     console.print(f"training {size / 1e6:.1f} million parameters on {len(encoded['train'])} pairs")
     batches = training_batches(
@@ -142,6 +143,30 @@ def learn_model(
             validation=validation,
         )
     save_model(run_dir / "model", trained)
+
+
+def check_sources(
+    experiment: Experiment,
+    model: Transformer,
+    encoded: Sequence[Encoded],
+    test: Corpus,
+    tokenizer: Tokenizer,
+) -> None:
+    """Raises a NarError where the model has fewer positions than a source, upsampled, has places.
+
+    Pairs to learn from that are longer than `max_length` are left out in any case.
+    """
+    most = [len(row) for row in tokenizer.encode([test[i][0] for i in range(len(test))])]
+    for text in encoded:
+        for _, lengths in text.lengths():
+            kept = lengths[(lengths <= experiment.max_length).all(1)]
+            most.append(int(kept[:, 0].max(initial=0)))
+    if max(most) > (room := model.spec.max_source or max(most)):
+        c = model.config
+        raise NarError(
+            f"a source has {max(most)} tokens, and the model reads at most {room}: "
+            f"max_positions={c.max_positions}, upsample={c.upsample}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +228,7 @@ def distill(
 
 def learn_language(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> None:
     """Learns an n-gram model of what the run's model learnt to write; a finished one stays."""
-    path = run_dir / LANGUAGE
+    path = run_dir / LANGUAGE.format(order=experiment.language)
     if not path.exists():
         tokenizer = Tokenizer.load(runs.trained(run_dir))
         targets = [corpus[i][1] for i in range(len(corpus))]
@@ -232,7 +257,8 @@ def systems(
         if directory == run_dir:
             decoders = experiment.names(full=full)
             helpers = {"reranker": runs.trained(start)} if joined and full else {}
-            helpers |= {"language": directory / LANGUAGE} if experiment.language and full else {}
+            arpa = directory / LANGUAGE.format(order=experiment.language)
+            helpers |= {"language": arpa} if experiment.language and full else {}
         elif directory.resolve() == start.resolve() and joined and full:
             decoders = (*decoders, f"parallel-draft:base=({experiment.decoders[0]})")
             helpers = {"draft": runs.trained(run_dir)}
@@ -264,11 +290,11 @@ def bench(
     """
     corpora = open_corpora(experiment, run_dir, data_dir)
     runs.check(run_dir, experiment)
+    runs.record(run_dir, corpora)
     if experiment.language and full:
         learn_language(experiment, corpora["train"], run_dir)
     found = systems(experiment, run_dir, beside=beside, full=full)
     runs.claim(run_dir, experiment)
-    runs.record(run_dir, corpora)
     return publish(
         found,
         corpora["test"],

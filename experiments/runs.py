@@ -5,7 +5,7 @@ provenance.json  fingerprints of the text, the versions of the code, the machine
 tokens/ checkpoints/ metrics.jsonl events...    the training
 model/           weights, config, tokenizer, about.json
 distilled/       its text in the model's words, where it is a teacher: nar.training.distillation
-language.arpa    an n-gram model of the training's targets, where CTC is benchmarked in full
+4-gram.arpa      an n-gram model of the training's targets, where CTC is benchmarked in full
 outputs/ report.json report.html                the benchmark
 """
 

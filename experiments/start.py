@@ -79,15 +79,17 @@ def first_model(
 
 
 def adapted(model: Transformer, config: TransformerConfig, seed: int) -> Transformer:
-    """A model of another kind, with all parameters that both have; the others are new.
+    """A model of another kind, with all parameters that both have in one shape; others are new.
 
     The layers of a deeper or shallower stack are the other's, in their order, evenly repeated
     (Gong et al. 2019) or left out.
     """
     new = Transformer(config, key=jax.random.key(seed))
     known, arrays = named_arrays(model), named_arrays(new)
-    sources = {name: other_layer(name, config, model.config) for name in arrays}
-    return with_arrays(new, {name: known.get(sources[name], x) for name, x in arrays.items()})
+    for name, x in arrays.items():
+        found = known.get(other_layer(name, config, model.config), x)
+        arrays[name] = found if found.shape == x.shape else x
+    return with_arrays(new, arrays)
 
 
 def other_layer(name: str, config: TransformerConfig, other: TransformerConfig) -> str:

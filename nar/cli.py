@@ -237,10 +237,13 @@ def tune(
     """
     from nar.bench.tune import tune as search
     from nar.bench.tune_page import answer, table, write_tuned
+    from nar.bench.tuned import FILE
     from nar.lines import Lines
     from nar.progress import Progress
     from nar.translator import load
 
+    if output.exists() and not output.is_dir():
+        raise NarError(f"{output} is a file: it must be a directory, for {FILE} and its page")
     translator = load(model, **vars(helpers))
     with open(data, "rb") as file:
         lines = Lines(file)

@@ -381,6 +381,11 @@ class Decoder(abc.ABC):
         """After so many steps every row is done, whatever the model says."""
         return self.max_length
 
+    @property
+    def streams(self) -> bool:
+        """Whether what is written stays; not where hypotheses compete until the end."""
+        return True
+
     @abc.abstractmethod
     def init(
         self, model: Any, source: Source, *, key: Key[Array, ""] | Key[Array, " batch"]
@@ -408,6 +413,24 @@ class Decoder(abc.ABC):
             who = "model" if name == TARGET else f"{name} model"
             check_room(source, spec, self.max_length, ahead=needs.ahead, who=who)
         check_source(source, self.max_length)
+
+
+def room(decoder: Decoder, model: Any) -> int | None:
+    """The most tokens of a source that a decoder can be given; None: any number.
+
+    Raises:
+        IncompatibleModel: the model lacks what the decoder needs.
+        NarError: the decoder's `max_length` does not fit, however short the source.
+    """
+    decoder.check(model, Source.of([[0]]))
+    asked = [(role(model, name).spec, needs) for name, needs in decoder.needs.items()]
+    limits = [spec.max_source for spec, _ in asked if spec.max_source is not None]
+    limits += [
+        spec.max_target - decoder.max_length - needs.ahead
+        for spec, needs in asked
+        if not spec.encoder and spec.max_target is not None
+    ]
+    return min(limits, default=None)
 
 
 def at_least(name: str, value: int, lowest: int) -> None:

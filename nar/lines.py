@@ -130,6 +130,9 @@ def translations(
         done = 0
         for window in windows_of(lines, batch_size)[slice(shard[0], None, shard[1])]:
             found = {} if journal is None else journal.read(window)
+            silent = {i: "" for i in window if not counts[i] and lines[i].strip()}
+            if journal is not None and silent.keys() - found.keys():
+                journal.add(silent)  # no token stands for these: they are done as well
             rest = [i for i in window if counts[i] and i not in found]
             progress(done := done + len(window) - len(rest))
             sources = translator.encode([lines[i] for i in rest])

@@ -1,7 +1,8 @@
 """Text as it is accepted: what is certain of each row, and where its stop strings end it."""
 
+import types
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from nar.core import Decoder, NarError, Source
-from nar.drivers import stream
+from nar.drivers import decode, stream
 
 if TYPE_CHECKING:
     from nar.translator import Translator
@@ -125,7 +126,8 @@ def unfold(
     key = jax.random.key(0) if key is None else key
     folded = np.array(rows if numbers is None else [numbers[i] for i in rows])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, folded)
-    steps = stream(decoder, translator.model, batch, key=keys)
+    run = stream if decoder.streams else _at_once
+    steps = run(decoder, translator.model, batch, key=keys)
 
     def pieces() -> Iterator[list[str]]:
         unfolding = [Unfolding(stops[i]) for i in rows]
@@ -143,6 +145,13 @@ def unfold(
                 return
 
     return pieces()
+
+
+def _at_once(decoder: Decoder, model: Any, source: Source, key: Key[Array, " batch"]) -> Any:
+    """As `stream`, for a decoder whose outputs are certain at the end alone: one state."""
+    output = decode(decoder, model, source, key=key)
+    done = np.ones(output.length.shape, bool)
+    yield types.SimpleNamespace(tokens=output.tokens, length=output.length, done=done)
 
 
 def stops_by_row(

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Bundle, Decoder, NarError, Source, role
+from nar.core import TARGET, Bundle, Decoder, NarError, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
 from nar.data.tokenizer import FILE, Tokenizer, Vocabulary
@@ -26,7 +26,7 @@ from nar.files import read_json
 from nar.lines import one_line, read_texts, translations
 from nar.ngram import LANGUAGE, read_arpa
 from nar.sharding import make_mesh, place, place_batch
-from nar.streaming import stop_place, unfold
+from nar.streaming import HALF, stop_place, unfold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,15 +144,7 @@ class Translator:
             IncompatibleModel: the model lacks what the decoder needs.
             NarError: the decoder's `max_length` does not fit, however short the source.
         """
-        decoder.check(self.model, Source.of([[0]]))
-        asked = [(role(self.model, name).spec, needs) for name, needs in decoder.needs.items()]
-        limits = [spec.max_source for spec, _ in asked if spec.max_source is not None]
-        limits += [
-            spec.max_target - decoder.max_length - needs.ahead
-            for spec, needs in asked
-            if not spec.encoder and spec.max_target is not None
-        ]
-        return min(limits, default=None)
+        return room(decoder, self.model)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The sources that stand for texts; for a decoder-only model, prompts to continue."""
@@ -220,10 +212,20 @@ class Translator:
             return self.tokenizer.decode(outputs)
         eos = role(self.model).spec.eos  # some prompts begin with it, and texts end at it
         prompts = [[token for token in source if token != eos] for source in sources]
-        pairs = zip(prompts, outputs, strict=True)
-        wholes = self.tokenizer.decode([[*prompt, *output] for prompt, output in pairs])
-        begun = self.tokenizer.decode(prompts)
-        return [whole.removeprefix(text) for whole, text in zip(wholes, begun, strict=True)]
+        begun, found = self.tokenizer.decode(prompts), dict[int, str]()
+        # Where bytes of a character are missing, some tokenizers give up those before it as well,
+        # which may be the prompt's; so the last tokens wait, three at most of a character's four.
+        for cut in range(4):
+            waiting = [i for i in range(len(prompts)) if i not in found]
+            rows = [[*outputs[i]] for i in waiting]
+            kept = [row[: max(len(row) - cut, 0)] for row in rows]
+            wholes = [[*prompts[i], *row] for i, row in zip(waiting, kept, strict=True)]
+            for i, whole in zip(waiting, self.tokenizer.decode(wholes), strict=True):
+                if whole.startswith(begun[i]):
+                    found[i] = whole[len(begun[i]) :] + HALF * (cut > 0)
+            if len(found) == len(prompts):
+                return [found[i] for i in range(len(prompts))]
+        return [found.get(i, text) for i, text in enumerate(self.tokenizer.decode(outputs))]
 
     @functools.cached_property
     def _on_all_devices(self) -> tuple[Mesh, Any]:
@@ -275,7 +277,7 @@ def load(
         others[name] = other.model
         weights.append(other.weights)
     if corpus is not None:
-        others[CORPUS] = SuffixArray.of(translator.tokenizer.encode(read_texts(corpus)))
+        others[CORPUS] = SuffixArray.of(translator.tokenizer.encode_outputs(read_texts(corpus)))
         weights.append(hash_files(pathlib.Path(corpus))[:12])
     if language is not None:
         pieces = translator.tokenizer.pieces(range(translator.tokenizer.vocab_size))

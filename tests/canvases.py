@@ -107,7 +107,8 @@ def candidates(decoder, model, source):
         tokens, scores, calls = unmask(decoder, model, source, sizes, width)
         for row, n in enumerate(sizes):
             if rank < len(choices[row]):
-                score = scores[row, :n].mean() if n else choices[row][rank][1]
+                said, weight = choices[row][rank][1], decoder.length_weight
+                score = np.average([*scores[row, :n], said], weights=[1] * n + [weight or not n])
                 output = written(tokens[row, :n].tolist(), model.spec, limit[row], ctc)
                 found[row].append((score, output, int(calls[row])))
     return [sorted(row, key=lambda candidate: -candidate[0]) for row in found]

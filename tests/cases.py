@@ -116,7 +116,8 @@ def noisy_reference(decoder, model, source):
         for _, tokens, _ in candidates:
             logits = oracles.teacher_forced(model.models["reranker"], one, np.array([tokens]))
             said = oracles.log_softmax(np.asarray(logits[0], np.float64))
-            liked.append(said[np.arange(len(tokens)), tokens].mean())
+            total = said[np.arange(len(tokens)), tokens].sum()
+            liked.append(total / len(tokens) ** decoder.length_penalty)
         best.append(candidates[int(np.argmax(liked))][1])
     return best
 

@@ -81,6 +81,16 @@ def test_a_stream_gives_what_translate_gives(translator, decoder):
     assert ["".join(pieces) for pieces in zip(*steps, strict=True)] == cut
 
 
+def test_hypotheses_that_compete_are_streamed_at_the_end(translator):
+    decoder = nar.Beam(max_length=12)
+    whole = translator.translate(TEXTS, decoder)
+    (pieces,) = translator.stream(TEXTS, decoder)
+    assert pieces == whole
+    stop = whole[0].split()[1]
+    (pieces,) = translator.stream(TEXTS, decoder, stop=[stop])
+    assert pieces == translator.translate(TEXTS, decoder, stop=[stop])
+
+
 def test_stops_and_limits_are_each_rows_own(translator):
     decoder = DECODERS[1]
     whole = translator.translate(TEXTS, decoder)
@@ -122,6 +132,42 @@ def test_a_continuation_goes_on_from_its_prompt():
     assert translator.texts(prompts, [[word, word]]) == [" ef ef"]
     eos = model.spec.eos  # where it begins prompts too
     assert translator.texts([[eos, *prompts[0][1:]]], [[word, eos]]) == [" ef"]
+
+
+class Bytes:
+    """One token a byte; a run of bytes that lacks some is all unknown, as in byte fallback."""
+
+    vocab_size, fingerprint = 300, "bytes"
+
+    def encode(self, texts, *, prompt=False):
+        return [[byte + 10 for byte in text.encode()] for text in texts]
+
+    def decode(self, rows):
+        found = []
+        for row in rows:
+            ids = bytes(int(token) - 10 for token in row if token >= 10)
+            runs = re.findall(rb"[\x80-\xff]+|[\x00-\x7f]+", ids)
+            texts = []
+            for run in runs:
+                try:
+                    texts.append(run.decode())
+                except UnicodeDecodeError:
+                    texts.append("\ufffd" * len(run))
+            found.append("".join(texts))
+        return found
+
+
+def test_half_a_character_does_not_take_the_prompts_last_one_back():
+    model = random_model(encoder=False, vocab_size=300)
+    translator = Translator(model=model, tokenizer=Bytes(), weights="random")
+    (prompt,), (output,) = translator.encode(["I like é"]), translator.encode(["😀 and é"])
+    grown = [translator.texts([prompt], [output[:n]])[0] for n in range(len(output) + 1)]
+    half = "\ufffd"
+    assert grown[:6] == ["", half, half, half, "😀", "😀 "]
+    assert grown[-2:] == [f"😀 and {half}", "😀 and é"]
+    (broken,) = translator.texts([prompt], [[*output[:2], *translator.encode(["ab"])[0] * 3]])
+    assert "like" not in broken  # bytes that never make a character: of the prompt nothing is shown
+    assert broken.endswith("ababab")
 
 
 def test_bad_input_comes_first(translator):

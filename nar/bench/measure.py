@@ -7,6 +7,7 @@ that a noisy machine is noisy for all of them, and every ratio is one of neighbo
 
 import collections
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from nar.core import TARGET, Decoder, Output, Source, role
+from nar.core import TARGET, Decoder, Output, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.drivers import compile_decode
 from nar.testing.oracles import teacher_forced
@@ -45,6 +46,11 @@ class Contender:
     model: Any
     sources: Sequence[Sequence[int]]
     baseline: "Contender | None" = None
+
+    @functools.cached_property
+    def room(self) -> int | None:
+        """The widest source, padding included."""
+        return room(self.decoder, self.model)
 
     @property
     def oracle(self) -> bool:
@@ -162,7 +168,9 @@ def latency(
     found = {contender: Latency() for contender in contenders}
     for number, i in enumerate(sample):
         rows = np.array([i])
-        single = {c: next(evaluation_batches([c.sources[i]], 1))[1] for c in contenders}
+        single = {
+            c: next(evaluation_batches([c.sources[i]], 1, max_length=c.room))[1] for c in contenders
+        }
         lengths = {
             c: programs.run(c, single[c], rows, None)[0].length
             for c in dict.fromkeys(c.baseline or c for c in contenders)
@@ -185,7 +193,8 @@ def batches(
     contender: Contender, rows: Int[np.ndarray, " rows"], size: int
 ) -> Iterator[tuple[Int[np.ndarray, " rows"], Source]]:
     """Some sentences of a contender's test set, in batches of similar lengths."""
-    for indices, source in evaluation_batches([contender.sources[i] for i in rows], size):
+    sources = [contender.sources[i] for i in rows]
+    for indices, source in evaluation_batches(sources, size, max_length=contender.room):
         yield rows[indices], source
 
 
@@ -325,6 +334,6 @@ def largest_gap(contender: Contender, ours: Work, theirs: Work) -> float | None:
             continue
         tokens = np.zeros((1, contender.decoder.max_length), np.int32)
         tokens[0, : len(reference)] = reference
-        _, source = next(evaluation_batches([contender.sources[i]], 1))
+        _, source = next(evaluation_batches([contender.sources[i]], 1, max_length=contender.room))
         gaps.append(float(_gap(role(contender.model), source, jnp.asarray(tokens), place)))
     return max(gaps, default=None)

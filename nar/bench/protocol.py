@@ -379,7 +379,8 @@ def architecture(model: Any) -> str:
 def typical(contender: Contender) -> Source:
     """The sentence of median length."""
     order = np.argsort([len(source) for source in contender.sources], kind="stable")
-    _, source = next(evaluation_batches([contender.sources[order[len(order) // 2]]], 1))
+    middle = contender.sources[order[len(order) // 2]]
+    _, source = next(evaluation_batches([middle], 1, max_length=contender.room))
     return source.replace(limit=jnp.full_like(source.length, contender.decoder.max_length))
 
 

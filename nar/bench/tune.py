@@ -92,7 +92,11 @@ def tune(
         raise NarError("there are no texts: tuning needs what is decoded in practice")
     picked = np.linspace(0, len(texts) - 1, min(sentences, len(texts)), dtype=int)
     sources = translator.encode([texts[i] for i in picked])
-    max_length = max_length or translator.max_length
+    max_length = translator.max_length if max_length is None else max_length
+    room = translator.room(make(BASELINE, max_length=max_length))
+    for i, source in zip(picked, sources, strict=True):
+        if room is not None and len(source) > room:
+            raise NarError(f"text {i + 1} has {len(source)} tokens: at most {room} fit")
     trials = _Trials(translator, sources, max_length, progress)
     for family, options in (SPACE if space is None else space).items():
         trials.search(family, options)
@@ -179,7 +183,10 @@ class _Trials:
         """Tries the trees that are best for the acceptances measured on a wide one."""
         wide = make(describe(family, {**options, **WIDE}), max_length=self._max_length)
         assert isinstance(wide, SpeculativeDecoding)
-        _, source = self._batch(wide)
+        try:
+            _, source = self._batch(wide)
+        except NarError:  # the tree is too deep for the model's positions
+            return
         rates = acceptance_rates(wide, self._translator.model, [source])
         for nodes in TREES:
             branches = write_tree(best_tree(rates, nodes))

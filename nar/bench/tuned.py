@@ -71,8 +71,9 @@ class Tuned:
 
     @property
     def best(self) -> Trial:
-        """The fastest that was measured, beside greedy; it may be slower than greedy."""
-        return max(self.measured, key=lambda trial: trial.s1_speedup or 0)
+        """The one to use, or, where that is greedy, the fastest other one that was measured."""
+        chosen = [trial for trial in self.measured if trial.decoder == self.decoder]
+        return max(chosen or self.measured, key=lambda trial: trial.s1_speedup or 0)
 
     @property
     def measured(self) -> list[Trial]:

@@ -44,6 +44,10 @@ class Vocabulary(Protocol):
         """The ids of sources, or of prompts; at least one each."""
         ...
 
+    def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts as the model would write them."""
+        ...
+
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The text of each row of ids up to its first EOS."""
         ...
@@ -205,6 +209,10 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids of each text, EOS last; of a prompt, BOS first. An empty text has one token."""
         return self._processor.encode(list(texts), add_bos=prompt, add_eos=not prompt)
+
+    def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, EOS last."""
+        return self.encode(texts)
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The text of each row of ids up to its first EOS; rows are lists, or an array.

@@ -1,7 +1,6 @@
 """Every decoder, by name, for the command line, the benchmark and the contract."""
 
 import dataclasses
-import re
 from typing import Any
 
 from nar.core import Decoder, NarError, nearest
@@ -108,7 +107,7 @@ def make(description: str, **defaults: Any) -> Decoder:
         raise NarError(f"there is no decoder {name!r}; there are {nearest(name, DECODERS)}")
     cls, values = DECODERS[name], dict(defaults)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    for option in filter(None, re.split(r",(?![^(]*\))", options)):
+    for option in split_options(options):
         key, equals, value = (part.strip() for part in option.partition("="))
         if not equals or key not in fields:
             raise NarError(
@@ -118,6 +117,18 @@ def make(description: str, **defaults: Any) -> Decoder:
             )
         values[key] = parse(value)
     return cls(**values)
+
+
+def split_options(text: str) -> list[str]:
+    """What stands between the commas that are in no brackets."""
+    found, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += character
+    return [option for option in found if option.strip()]
 
 
 def parse(value: str) -> bool | int | float | str | Decoder | None:

@@ -81,6 +81,11 @@ class Beam(Decoder):
         """Likelier outputs than greedy's, as a rule."""
         return "no"
 
+    @property
+    def streams(self):
+        """What a step shows is the best open hypothesis, which another one may overtake."""
+        return False
+
     def init(self, model, source, *, key):
         """One hypothesis a row, the empty one; the other beams are impossible."""
         target, batch = role(model), source.tokens.shape[0]

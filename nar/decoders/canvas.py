@@ -8,7 +8,7 @@ read. What they share - candidates side by side, EOS, limits, rows that are done
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ class Carry(struct.PyTreeNode):
         masked: `[rows, places]`, what the next call predicts.
         score: `[rows, places]`, log-probability of each token when it was predicted.
         when: `[rows, places]`, the call that predicted it, from 1.
-        empty: `[rows]`, the score of a canvas without places.
+        said: `[rows]`, the log-probability of a canvas' length; 0 where it is no choice.
         limit: `[rows]`, the most tokens to write.
         start: `[rows]`, the token that starts an output, which no output has.
     """
@@ -43,7 +43,7 @@ class Carry(struct.PyTreeNode):
     masked: Bool[Array, "rows places"]
     score: Float[Array, "rows places"]
     when: Int[Array, "rows places"]
-    empty: Float[Array, " rows"]
+    said: Float[Array, " rows"]
     limit: Int[Array, " rows"]
     start: Int[Array, " rows"]
 
@@ -58,6 +58,7 @@ class Canvas(Decoder):
     """
 
     family = "canvas"
+    length_weight: ClassVar[float] = 0.0
 
     @property
     @abc.abstractmethod
@@ -78,7 +79,7 @@ class Canvas(Decoder):
     def lay(
         self, target: Any, context: Any, source: Source, limit: Int[Array, " batch"]
     ) -> tuple[Bool[Array, "batch candidates places"], Float[Array, "batch candidates"]]:
-        """The places of each candidate's canvas, and its score if it has none."""
+        """The places of each candidate's canvas, and the log-probability of its length."""
 
     def keep(
         self, tokens: Int[Array, "rows places"], valid: Bool[Array, "rows places"], spec: Spec
@@ -108,7 +109,7 @@ class Canvas(Decoder):
         limit = (
             jnp.full((batch,), self.max_length, jnp.int32) if source.limit is None else source.limit
         )
-        valid, empty = self.lay(target, context, source, limit)
+        valid, said = self.lay(target, context, source, limit)
         candidates, places = valid.shape[1:]
         valid = valid.reshape(-1, places)
         return State(
@@ -123,7 +124,7 @@ class Canvas(Decoder):
                 masked=valid,
                 score=jnp.zeros(valid.shape),
                 when=jnp.zeros(valid.shape, jnp.int32),
-                empty=empty.reshape(-1),
+                said=said.reshape(-1),
                 limit=jnp.repeat(limit, candidates),
                 start=jnp.repeat(start, candidates),
             ),
@@ -201,9 +202,10 @@ class Canvas(Decoder):
         tokens = jnp.where(time < carry.limit[:, None], tokens, spec.pad)
         length = jnp.minimum(end + 1, carry.limit)
 
-        size = carry.valid.sum(-1)
-        mean = jnp.where(carry.valid, carry.score, 0).sum(-1) / jnp.maximum(size, 1)
-        scores = jnp.where(size > 0, mean, carry.empty)
+        size, weight = carry.valid.sum(-1), self.length_weight
+        total = jnp.where(carry.valid, carry.score, 0).sum(-1) + weight * carry.said
+        mean = total / jnp.maximum(size + weight, weight or 1)
+        scores = jnp.where(size > 0, mean, carry.said)
         tokens, length, scores = (
             x.reshape(batch, -1, *x.shape[1:]) for x in (tokens, length, scores)
         )

@@ -102,12 +102,12 @@ class NoisyParallel(Decoder):
         shapes = jax.eval_shape(lambda base: self.candidates(model, base), base)
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         carry = Carry(base, context, pending, base.tokens, none)
-        return self.state(base, carry, jnp.zeros((), bool))
+        return self.state(base, carry, ready=jnp.zeros((), bool), ended=base.done)
 
     def step(self, model, state):
         """One step of the base decoder; after its last one, the ranking."""
-        carry = state.carry
-        base = self.inner.step(model, carry.base)
+        carry, ended = state.carry, state.done  # before the ranking only who was ended is done
+        base = self.inner.step(model, carry.base.replace(done=carry.base.done | ended))
         ready = base.done.all()
         ranked = jax.lax.cond(
             ready,
@@ -115,7 +115,8 @@ class NoisyParallel(Decoder):
             lambda: carry.ranked,
         )
         view, base = base.view, base.replace(view=None)
-        return self.state(base, carry.replace(base=base, ranked=ranked), ready).replace(view=view)
+        carry = carry.replace(base=base, ranked=ranked)
+        return self.state(base, carry, ready=ready, ended=ended).replace(view=view)
 
     def finish(self, model, state):
         """The best candidate, and the others."""
@@ -145,19 +146,20 @@ class NoisyParallel(Decoder):
         there = found.scores > NEG / 2
         return found.replace(scores=jnp.where(there, scores, NEG)).best(count)
 
-    def state(self, base: State, carry: Carry, ready: Array) -> State:
-        """The frame: empty until the candidates are ranked."""
+    def state(self, base: State, carry: Carry, *, ready: Array, ended: Array) -> State:
+        """The frame: empty until the candidates are ranked, and in rows that were ended."""
         best, stats = carry.ranked, base.stats
-        batch, count, time = best.tokens.shape
-        length = jnp.where(ready, best.length[:, 0], 0)
+        count, time = best.tokens.shape[1:]
+        written = ready & ~ended
+        length = jnp.where(written, best.length[:, 0], 0)
         # Nothing is written by a row's calls but the last one.
         accepted = jnp.zeros((time + 1,), jnp.int32).at[length].add(stats.live > 0)
         accepted = accepted.at[0].add(jnp.maximum(stats.live - 1, 0).sum())
-        scored = jnp.where(ready, count * time, 0) * jnp.ones((batch,), jnp.int32)
+        scored = jnp.where(written, count * time, 0)
         return State(
-            tokens=jnp.where(ready, best.tokens[:, 0], carry.empty),
+            tokens=jnp.where(written[:, None], best.tokens[:, 0], carry.empty),
             length=length,
-            done=jnp.broadcast_to(ready, (batch,)),
+            done=ready | ended,
             stats=Stats(
                 calls={**stats.calls, RERANKER: ready.astype(jnp.int32)},
                 live=stats.live,

@@ -128,7 +128,8 @@ class Sampling(Rule):
             p, at = state
             x = draft.tokens[:, node]
             q = jax.nn.one_hot(x, p.shape[-1]) if drawn is None else drawn[:, node]
-            tried = (parents[:, node] == at) & (x >= 0)
+            known = (x >= 0) & (x < p.shape[-1])  # a source's tokens may be another vocabulary's
+            tried = (parents[:, node] == at) & known
             u = jax.vmap(jax.random.uniform)(fold(key, node))
             accept = tried & (u * at_rows(q, x) < at_rows(p, x))
             rest = jnp.maximum(p - q, 0)

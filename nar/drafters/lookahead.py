@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
-from nar.core import at_least
+from nar.core import NarError, at_least
 from nar.drafters.drafter import Draft, Drafter, Layout
 from nar.drafters.history import History
 from nar.ops import at_rows
@@ -88,6 +88,8 @@ class Lookahead(Drafter):
     def __post_init__(self):
         for name, lowest in (("window", 1), ("ngram", 2), ("candidates", 1), ("pool", 1)):
             at_least(name, getattr(self, name), lowest)
+        if self.pool < self.candidates:
+            raise NarError(f"pool={self.pool}: it must hold at least candidates={self.candidates}")
 
     @property
     def depth(self):

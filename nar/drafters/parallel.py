@@ -10,6 +10,7 @@ same places, take their place, as in a Jacobi iteration (Santilli et al. 2023).
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
@@ -28,15 +29,14 @@ class Carry(struct.PyTreeNode):
         tokens: `[batch, places]`, -1 where nothing is guessed.
         at: `[batch]`, the place of the next guess.
         written: `[batch, suffix]`, the last tokens written; -2 before the first.
-        calls: of the parallel model, which are counted with the first step.
-        positions: `[batch]`, likewise.
+        work: by role, calls and `[batch]` positions of the parallel model, and of others that its
+            decoder has; counted with the first step.
     """
 
     tokens: Int[Array, "batch places"]
     at: Int[Array, " batch"]
     written: Int[Array, "batch suffix"]
-    calls: Int[Array, ""]
-    positions: Int[Array, " batch"]
+    work: dict[str, tuple[Int[Array, ""], Int[Array, " batch"]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,9 @@ class Parallel(Drafter):
         return {DRAFT if name == TARGET else name: needs for name, needs in self.base.needs.items()}
 
     def model(self, model: Any) -> Any:
-        """The model or bundle that the parallel decoder decodes."""
-        others = {name: role(model, name) for name in self.base.needs if name != TARGET}
-        draft = role(model, DRAFT)
-        return Bundle({TARGET: draft, **others}) if others else draft
+        """The bundle that the parallel decoder decodes: its target is the draft."""
+        draft = role(model, DRAFT)  # so it is a bundle
+        return Bundle({**model.models, TARGET: draft})
 
     def init(self, model, source, max_length, key):
         """The whole draft."""
@@ -87,17 +86,18 @@ class Parallel(Drafter):
             tokens=jnp.pad(tokens, ((0, 0), (0, self.guesses)), constant_values=-1),
             at=jnp.zeros_like(output.length),
             written=jnp.full((len(tokens), self.suffix), -2, jnp.int32),
-            calls=output.stats.calls[TARGET],
-            positions=output.stats.positions[TARGET],
+            work={
+                DRAFT if name == TARGET else name: (calls, output.stats.positions[name])
+                for name, calls in output.stats.calls.items()
+            },
         )
 
     def propose(self, model, carry, pending, key):
         """The draft's next tokens."""
         place = carry.at[:, None] + jnp.arange(self.guesses)
         guesses = jnp.take_along_axis(carry.tokens, place, axis=1, mode="fill", fill_value=-1)
-        work = {DRAFT: (carry.calls, carry.positions)}
-        none = carry.replace(calls=carry.calls * 0, positions=carry.positions * 0)
-        return Draft.chain(pending, guesses, work=work), none
+        none = carry.replace(work=jax.tree.map(jnp.zeros_like, carry.work))
+        return Draft.chain(pending, guesses, work=carry.work), none
 
     def observe(self, model, carry, outcome):
         """Goes on in the draft: moved, refreshed, or neither where the target agreed."""

@@ -112,6 +112,8 @@ class TransformerConfig:
     banned: tuple[int, ...] = ()
 
     def __post_init__(self):
+        if self.eos in self.also_eos:
+            raise NarError(f"also_eos={self.also_eos} holds eos={self.eos}: it names other tokens")
         for name in ("also_eos", "banned"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
         for name in ("vocab_size", "d_model", "d_ff", "heads", "decoder_layers", "max_positions"):
@@ -164,8 +166,9 @@ class TransformerConfig:
                 raise NarError(f"{name}={getattr(self, name)} needs bidirectional=True")
         for name in ("pad", "bos", "eos", "mask", "blank"):
             self._check_token(name, getattr(self, name))
-        if self.mask is not None and self.mask == self.blank:
-            raise NarError(f"mask={self.mask} and blank={self.blank}: one must be another token")
+        for name in ("pad", "bos", "eos", "mask"):
+            if self.blank is not None and getattr(self, name) == self.blank:
+                raise NarError(f"blank={self.blank} is {name} too: it must be a token of its own")
         for name in ("also_eos", "banned"):
             for token in getattr(self, name):
                 self._check_token(name, token)

@@ -27,6 +27,6 @@ def learn_arpa(
     """
     pieces = tokenizer.pieces(range(tokenizer.vocab_size))
     bos, eos = ends(pieces)
-    rows = tokenizer.encode(texts)
+    rows = tokenizer.encode_outputs(texts)
     learned = kneser_ney(rows, order=order, vocab_size=len(pieces), bos=bos, eos=eos)
     write_arpa(path, learned, pieces)

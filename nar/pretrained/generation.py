@@ -47,7 +47,7 @@ def with_generation(
     special = {name: rules[name] for name in SPECIAL if rules.get(name) is not None}
     found = {name: x for name, x in {**config, **special}.items() if x is not None}
     ends = found.pop("eos_token_id", ())
-    ends = tuple(ends) if isinstance(ends, list | tuple) else (ends,)
+    ends = tuple(dict.fromkeys(ends)) if isinstance(ends, list | tuple) else (ends,)
     if ends:
         found["eos_token_id"] = ends[0]
     words = [tuple(word) for word in rules.get("bad_words_ids") or ()]

@@ -89,9 +89,10 @@ def rope(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.ndarray]]:
     """Every parameter by name."""
-    yield "embedding/table", read("model.embed_tokens.weight", "lm_head.weight")
+    tied = () if config.embeddings == "separate" else ("lm_head.weight",)
+    yield "embedding/table", read("model.embed_tokens.weight", *tied)
     yield "decoder/norm/scale", read("model.norm.weight")
-    if config.embeddings == "separate":
+    if not tied:
         yield "output/table", read("lm_head.weight")
     for i in range(config.decoder_layers):
         theirs, ours = f"model.layers.{i}", f"decoder/layers/{i}"

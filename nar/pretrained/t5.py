@@ -35,7 +35,8 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
     # An ungated "gelu" is the exact one; T5 1.1 made "gated-gelu" mean the approximation.
     exact = activation == "gelu" and not gated
     # Newer configs call every model tied; what tells is whether the outputs are scaled.
-    scaled = found.get("scale_decoder_outputs", found.get("tie_word_embeddings", True))
+    tied = found.get("tie_word_embeddings", True)
+    scaled = found.get("scale_decoder_outputs", tied)
     return TransformerConfig(
         vocab_size=found["vocab_size"],
         d_model=found["d_model"],
@@ -58,7 +59,7 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         scale_attention=False,
         scale_embedding=False,
         logits_scale=found["d_model"] ** -0.5 if scaled else 1.0,
-        embeddings="inputs" if not scaled and "lm_head.weight" in names else "shared",
+        embeddings="shared" if scaled or (tied and "lm_head.weight" not in names) else "inputs",
         pad=found.get("pad_token_id", 0),
         bos=found.get("decoder_start_token_id", found.get("pad_token_id", 0)),
         eos=found.get("eos_token_id", 1),

@@ -41,10 +41,11 @@ def until(rows: Iterable[Iterable[int]], config: TransformerConfig) -> list[list
     """Each row up to its first EOS, without negative ids."""
     if hasattr(rows, "__array__"):
         rows = np.asarray(rows)  # once, and not element by element, from a device
-    found, eos = [], {config.eos, *config.also_eos}
+    found = []
     for row in rows:
         ids = [int(token) for token in row]
-        end = next((i for i, token in enumerate(ids) if token in eos), len(ids))
+        # The other ends are in prompts only: the model's logits say EOS for all of them.
+        end = ids.index(config.eos) if config.eos in ids else len(ids)
         found.append([token for token in ids[:end] if token >= 0])
     return found
 
@@ -87,6 +88,10 @@ class SentencePieceVocabulary:
         """The ids: EOS last, or BOS first in a prompt."""
         rows, bos, eos = self._processor.encode(list(texts)), self._config.bos, self._config.eos
         return [[bos, *row] if prompt else [*row, eos] for row in rows]
+
+    def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`: sources and outputs are numbered alike."""
+        return self.encode(texts)
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts; ids beyond the pieces are left out."""
@@ -143,6 +148,12 @@ class MarianVocabulary:
             rows.append([*(self._ids.get(piece, unk) for piece in pieces), self._config.eos])
         return rows
 
+    def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of target texts, EOS last."""
+        number = {piece: i for i, piece in self._pieces.items()}
+        unk, rows = number["<unk>"], self._target.encode(list(texts), out_type=str)
+        return [[*(number.get(piece, unk) for piece in row), self._config.eos] for row in rows]
+
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special pieces."""
         known = self._pieces.keys() - self._special
@@ -186,6 +197,10 @@ class FastVocabulary:
         """The ids with the special tokens that belong to them; never none."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         return [row or [self._config.bos] for row in rows]
+
+    def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`: sources and outputs are numbered alike."""
+        return self.encode(texts)
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special tokens."""

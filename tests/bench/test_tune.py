@@ -157,6 +157,33 @@ def test_decoders_are_made_from_the_file(translator, device, tmp_path):
         described(str(path), "abc")
 
 
+def test_the_answer_is_about_the_decoder_of_the_file(translator, device):
+    """The fastest in the mean may not be surely faster than greedy."""
+    device(0.0)
+    tuned = run(translator)
+    trial = dataclasses.replace(tuned.best, s1_speedup=1.2, s1_speedup_ci=(1.1, 1.3))
+    unsure = dataclasses.replace(trial, decoder="x", s1_speedup=1.3, s1_speedup_ci=(0.9, 1.6))
+    sure = dataclasses.replace(tuned, trials=[unsure, trial], decoder=trial.decoder)
+    assert sure.best == trial
+    assert answer(sure)[0].startswith(f"Yes: {trial.decoder} is 1.20 times")
+    none = dataclasses.replace(sure, decoder="greedy")
+    assert none.best == unsure
+    assert answer(none)[0].startswith("No: use greedy")
+
+
+def test_texts_up_to_the_last_position():
+    """Greedy has room for 7 tokens; what drafts has less, and padding must not take more."""
+    tokenizer = Tokenizer.train(["a b c d"], vocab_size=16, pieces="words")
+    model = random_model(encoder=False, vocab_size=tokenizer.vocab_size, max_positions=18)
+    translator = Translator(model=model, tokenizer=tokenizer, weights="abc")
+    texts = ["a b c d a b", "a"]
+    options = {"max_length": 11, "finalists": 1, "repeats": 1}
+    tuned = tune(translator, texts, space={"jacobi": {"block": (2,)}}, **options)
+    assert tuned.trials[0].exact_match == 1
+    with pytest.raises(NarError, match="text 2 has 8 tokens: at most 7 fit"):
+        tune(translator, ["a", "a b c d a b c"], **options)
+
+
 def test_bad_input(translator, tmp_path):
     with pytest.raises(NarError, match="there are no texts"):
         tune(translator, ["", " "])

@@ -1,5 +1,7 @@
 """The loop of canvases: candidates, lengths, limits, and what is counted."""
 
+import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ from nar.ops import NEG
 from nar.testing import Scripted, oracles, random_model
 from nar.testing.case import random_sources
 from tests import canvases
-from tests.cases import random_canvas_model
+from tests.cases import noisy_reference, random_canvas_model
 
 PLAIN = random_canvas_model(MaskPredict())
 LONG = Source.of([[5, 6, 7, 8, 9, 10], [5], [7, 7], [12, 11, 10]])
@@ -31,6 +33,7 @@ def rows(output):
         MaskPredict(max_length=12, calls=10, lengths=5),
         MaskPredict(max_length=12, calls=1, lengths=1),
         MaskPredict(max_length=12, calls=3, lengths=4, longer=1),
+        MaskPredict(max_length=12, calls=2, lengths=5, length_weight=1.5),
         MaskPredict(max_length=12, calls=3, oracle_length=True),
         Threshold(max_length=12, threshold=0.3, lengths=2),
         QuotaUnmasking(max_length=12, calls=3, longer=2),
@@ -190,6 +193,38 @@ def test_rows_that_are_ended_write_nothing():
         last = np.asarray(state.length), np.asarray(state.stats.live)
     assert last[0].tolist() == [9, 0, 9, 0]
     assert last[1].tolist() == [4, 1, 4, 1]
+
+
+def test_a_row_that_is_ended_stays_so_until_the_others_are_ranked():
+    bundle = nar.Bundle.of(target=PLAIN, reranker=random_model())
+    steps = nar.stream(nar.NoisyParallel(max_length=12, base=MaskPredict(calls=4)), bundle, LONG)
+    next(steps)
+    ended, length = np.array([True, False, True, False]), np.zeros(4)
+    for state in itertools.chain([steps.send(ended)], steps):
+        done, length, tokens = map(np.array, (state.done, state.length, state.tokens))
+        assert done[ended].all()
+        assert not length[ended].any()
+        assert (tokens[ended] == PLAIN.spec.pad).all()
+    assert length[~ended].all()
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6])
+def test_re_ranking_has_a_length_penalty(length_penalty):
+    decoder = nar.NoisyParallel(
+        max_length=12, base=MaskPredict(calls=1, lengths=4), length_penalty=length_penalty
+    )
+    chosen = []
+    for seed in range(3):
+        bundle = nar.Bundle.of(
+            target=random_canvas_model(MaskPredict(), seed=seed), reranker=random_model(seed=seed)
+        )
+        source = random_sources(PLAIN, jax.random.key(seed))[0]
+        found = nar.decode(decoder, bundle, source)
+        assert rows(found) == noisy_reference(decoder, bundle, source)
+        mean = dataclasses.replace(decoder, length_penalty=1.0)
+        chosen += [a != b for a, b in zip(rows(found), noisy_reference(mean, bundle, source),
+                                          strict=True)]  # fmt: skip
+    assert any(chosen)  # otherwise the penalty changes nothing
 
 
 def test_scores_are_means_of_log_probabilities():

@@ -52,3 +52,12 @@ def test_a_name_is_given_once(monkeypatch):
     nar.register("mine", Jacobi)
     with pytest.raises(NarError, match="'mine' is already Jacobi"):
         nar.register("mine", Beam)
+
+
+def test_decoders_within_decoders():
+    found = nar.make(
+        "parallel-draft:guesses=3,base=(noisy-parallel:length_penalty=1,base=(mask-predict:calls=4,"
+        "lengths=2)),reach=2"
+    )
+    base = nar.NoisyParallel(length_penalty=1, base=nar.MaskPredict(calls=4, lengths=2))
+    assert found == nar.ParallelDraft(guesses=3, base=base, reach=2)

@@ -113,6 +113,15 @@ def test_sampling_takes_what_it_cannot_refuse_and_refuses_what_cannot_be():
         assert (verdict.tokens[:, :count] == 0).all()
 
 
+def test_sampling_refuses_what_is_in_no_vocabulary():
+    """A source's token may be guessed that the model cannot write."""
+    rows, logits = 500, jnp.zeros((500, 2, 3))
+    draft = Draft.chain(jnp.zeros(rows, int), jnp.full((rows, 1), 7))
+    verdict = Sampling()(logits, draft, jax.random.split(jax.random.key(0), rows))
+    assert (verdict.count == 1).all()
+    assert set(np.asarray(verdict.tokens[:, 0]).tolist()) == {0, 1, 2}
+
+
 def test_bad_options():
     for options, message in [
         ({"temperature": 0.0}, "temperature=0.0: it must be above 0"),

@@ -167,3 +167,8 @@ def test_the_layout_by_hand():
 def test_bad_options_are_named(bad):
     with pytest.raises(NarError, match=bad.split("=")[0]):
         make(f"lookahead:{bad}")
+
+
+def test_the_pool_holds_the_candidates_of_a_call():
+    with pytest.raises(NarError, match="pool=3: it must hold at least candidates=7"):
+        make("lookahead:pool=3,candidates=7")

@@ -4,11 +4,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nar import Bundle, IncompatibleModel, NarError, ParallelDraft, Source, decode, make
+from nar import (
+    Bundle,
+    CTCBeam,
+    Greedy,
+    IncompatibleModel,
+    NarError,
+    NoisyParallel,
+    ParallelDraft,
+    Source,
+    decode,
+    make,
+)  # fmt: skip
 from nar.decoders import CTC, MaskPredict
-from nar.testing import oracles, random_model
+from nar.testing import check_decoder, oracles, random_model
 from nar.testing.toys import Scripted
 from tests.cases import random_canvas_model
+from tests.language import random_language
 
 MOST = 12
 
@@ -124,6 +136,42 @@ def test_the_work_of_the_draft_is_counted_once():
     alone = decode(MaskPredict(max_length=MOST, calls=3, lengths=2), draft, source)
     assert output.stats.calls["draft"] == alone.stats.calls["target"]
     np.testing.assert_array_equal(output.stats.positions["draft"], alone.stats.positions["target"])
+
+
+def test_the_work_of_all_its_models_is_counted():
+    model, other = random_model(seed=1), random_model(seed=2)
+    base = NoisyParallel(base=MaskPredict(calls=2, lengths=2))
+    bundle = Bundle.of(target=model, draft=random_canvas_model(base.base), reranker=other)
+    source = Source.of([[5, 9, 7, 8], [6, 6]])
+    output = decode(ParallelDraft(max_length=MOST, base=base), bundle, source)
+    alone = decode(
+        NoisyParallel(max_length=MOST, base=base.base),
+        Bundle.of(target=bundle.models["draft"], reranker=other),
+        source,
+    )
+    for name, theirs in (("draft", "target"), ("reranker", "reranker")):
+        assert output.stats.calls[name] == alone.stats.calls[theirs] > 0
+        np.testing.assert_array_equal(output.stats.positions[name], alone.stats.positions[theirs])
+
+
+def test_the_draft_may_come_from_a_search_with_a_language_model():
+    model, draft = random_model(seed=1), random_canvas_model(CTC(), seed=1)
+    language = random_language(model.spec.vocab_size)
+    source = Source.of([[5, 9, 7, 8], [6, 6]])
+    base = CTCBeam(beams=3, top_k=3, alpha=2.0)
+    bundle = Bundle.of(target=model, draft=draft, language=language)
+    output = decode(ParallelDraft(max_length=MOST, base=base), bundle, source)
+    greedy = decode(Greedy(max_length=MOST), model, source)
+    np.testing.assert_array_equal(output.tokens, greedy.tokens)
+
+
+def test_samples_are_those_of_the_target():
+    target = random_model(seed=8, vocab_size=8)
+    bundle = Bundle.of(target=target, draft=random_canvas_model(CTC(), vocab_size=8, seed=3))
+    sources = [Source.of([[5, 6, 7, 5, 6], [6]], width=5)]
+    decoder = ParallelDraft(max_length=4, guesses=2, temperature=0.8)
+    warp = lambda logits: oracles.log_softmax(logits / 0.8)  # noqa: E731
+    check_decoder(decoder, bundle, sources=sources, points=(1,), warp=warp)
 
 
 def test_what_does_not_fit():

@@ -21,7 +21,7 @@ from experiments.registry import (
 )
 from experiments.run import bench, distill, learn_language, systems, train
 from experiments.runs import claim
-from experiments.start import first_tokenizer
+from experiments.start import adapted, first_tokenizer
 from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
 from nar.model import Transformer
@@ -301,3 +301,28 @@ def test_all_parallel_decoders_are_called_for_somewhere():
     called = {name.partition(":")[0] for e in EXPERIMENTS.values() for name in e.names(full=True)}
     assert {"ctc", "mask-predict", "threshold-unmasking", "quota-unmasking"} <= called
     assert {"ctc-beam", "noisy-parallel"} <= called
+
+
+def test_what_has_another_shape_is_new(runs):
+    """A start with another factor of upsampling, or other lengths, gives what fits alone."""
+    factor = dataclasses.replace(TINY.model, upsample=2, bidirectional=True)
+    model = Transformer(factor, key=jax.random.key(0))
+    tripled = adapted(model, dataclasses.replace(factor, upsample=3), seed=1)
+    assert tripled.upsample.weight[...].shape[0] == 3 * factor.d_model
+    known, found = named_arrays(model), named_arrays(tripled)
+    same = {name for name in found if found[name] is known[name]}
+    assert {name for name in found if name not in same} == {"upsample/weight", "upsample/bias"}
+
+
+def test_sources_whose_canvas_has_no_positions_are_refused_before_training(runs):
+    student = still(parallel(TINY, "ctc", teacher=TINY))
+    student = dataclasses.replace(student, model=dataclasses.replace(student.model, upsample=9))
+    with pytest.raises(NarError, match=r"a source has \d+ tokens, and the model reads at most \d+"):
+        train(student, runs / "long", None)
+
+
+def test_a_language_model_of_another_order_is_another_file(runs):
+    for order in (2, 3):
+        one = dataclasses.replace(TINY, language=order)
+        learn_language(one, TINY.data.open("train", None, runs), runs / TINY.name)
+        assert (runs / TINY.name / f"{order}-gram.arpa").exists()

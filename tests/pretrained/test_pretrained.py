@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import nar
 from nar.bench.protocol import System
 from nar.core import NarError, Source
+from nar.data.tokenizer import Tokenizer
 from nar.pretrained import LAYOUTS
 from nar.testing.oracles import teacher_forced
 from tests.pretrained import tiny
@@ -85,6 +86,41 @@ def test_config_json_rules_where_nothing_else_does(directory):
     change(directory, eos_token_id=[0, 5], bad_words_ids=[[39], [0]], suppress_tokens=[7])
     config = nar.load(directory).model.config
     assert (config.eos, config.also_eos, config.banned) == (0, (5,), (39, 7))
+
+
+def test_an_end_that_is_named_twice_is_one(directory):
+    (directory / "generation_config.json").unlink()
+    change(directory, eos_token_id=[0, 0, 5, 5])
+    config = nar.load(directory).model.config
+    assert (config.eos, config.also_eos) == (0, (5,))
+
+
+def test_a_prompt_may_hold_another_end(tmp_path):
+    tiny.write(tmp_path, "qwen2")
+    translator = nar.load(tmp_path)
+    assert translator.model.config.also_eos
+    end = translator.model.config.also_eos[0]
+    prompt, output = [5, end, 6], [7, 8]
+    text = translator.texts([prompt], [output])[0]
+    assert text
+    assert translator.tokenizer.decode([prompt + output])[0].endswith(text)
+
+
+def test_an_untied_model_needs_both_tables(tmp_path):
+    tiny.write(tmp_path, "llama")
+    edit(tmp_path, drop=["model.embed_tokens.weight"])
+    refused(tmp_path, r"lacks tensors: model\.embed_tokens\.weight$")
+
+
+def test_a_corpus_is_in_the_targets_pieces(directory):
+    translator = nar.load(directory)
+    other = Tokenizer.train(["ein Hund schl\u00e4ft", "the"], vocab_size=22).model
+    (directory / "source.spm").write_bytes(other)
+    apart = nar.load(directory)
+    texts = ["ein Hund schl\u00e4ft"]
+    assert apart.tokenizer.encode(texts) != translator.tokenizer.encode(texts)
+    assert apart.tokenizer.encode_outputs(texts) == translator.tokenizer.encode_outputs(texts)
+    assert apart.tokenizer.decode(apart.tokenizer.encode_outputs(texts)) == texts
 
 
 def test_rules_that_look_back_are_named(directory):
