@@ -86,7 +86,7 @@ def test_a_run_trains_judges_draws_and_is_not_repeated(tmp_path, monkeypatch):
     written = json.loads((tmp_path / "ambiguity.json").read_text())
     assert [Point(**{**one, "interval": tuple(one["interval"])}) for one in written] == points
     assert (tmp_path / "ambiguity.png").read_bytes().startswith(b"\x89PNG")
-    for name in ("tiny-1.0", "tiny-1.0_distilled_ctc"):
+    for name in (f"tiny-1.0_{CAUSAL}", "tiny-1.0_distilled_ctc"):
         assert len(json.loads((tmp_path / name / "outputs.json").read_text())["outputs"]) == 4
 
     monkeypatch.setattr(runner, "train_model", None)
