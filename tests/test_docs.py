@@ -53,7 +53,9 @@ def test_links_lead_somewhere(path):
         assert target.startswith("http") or (file.parent / target).exists(), f"{path}: {target}"
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/results.md", "docs/ctc.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "docs/results.md", "docs/ctc.md", "docs/mask_predict.md"]
+)
 def test_quoted_tables_are_those_of_the_reports(path, tmp_path):
     results = pathlib.Path("experiments", "results")
     shutil.copytree(ROOT / results, tmp_path / results)
