@@ -127,6 +127,12 @@ class Hides(Greedy):
         return state.replace(length=state.length + (0 * again[:, 0, 0]).astype(jnp.int32))
 
 
+class Wavers(nar.Beam):
+    """Shows what may be overtaken."""
+
+    streams = True
+
+
 CALLS = itertools.count()
 
 
@@ -153,6 +159,7 @@ class Moody(Greedy):
         (Endless, 5, r"row 0, source of \d tokens, limit 12, EOS at 0: length 1, tokens \[3, 7, 0"),
         (Uncut, 5, "limit 1, .*right are 1"),
         (Boasts, 6, "accepted="),
+        (Wavers, 6, "a token that was written changes"),
         (Hides, 6, r"calls\['target'\] is 12; 24 were made"),
         (Moody, 7, "the same keys gave another result"),
         (judged(Deaf), 7, "nine keys gave one sample"),
