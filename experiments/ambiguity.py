@@ -49,7 +49,7 @@ TINY = dataclasses.replace(
     tokens_per_batch=2048,
     max_length=48,
 )
-"""Updates of the teacher; with all values and kinds it takes about an hour of two cores."""
+"""Updates of the teacher; each value, with all kinds, takes about an hour of one core."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
