@@ -422,7 +422,8 @@ def room(decoder: Decoder, model: Any) -> int | None:
         IncompatibleModel: the model lacks what the decoder needs.
         NarError: the decoder's `max_length` does not fit, however short the source.
     """
-    decoder.check(model, Source.of([[0]]))
+    probe = Source.of([[0]])
+    decoder.check(model, probe.replace(limit=jnp.ones_like(probe.length)))  # an oracle may ask
     asked = [(role(model, name).spec, needs) for name, needs in decoder.needs.items()]
     limits = [spec.max_source for spec, _ in asked if spec.max_source is not None]
     limits += [

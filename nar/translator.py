@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Bundle, Decoder, NarError, role, room
+from nar.core import TARGET, Bundle, Decoder, NarError, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
 from nar.data.tokenizer import FILE, Tokenizer, Vocabulary
@@ -144,6 +144,7 @@ class Translator:
             IncompatibleModel: the model lacks what the decoder needs.
             NarError: the decoder's `max_length` does not fit, however short the source.
         """
+        decoder.check(self.model, Source.of([[0]]))
         return room(decoder, self.model)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
