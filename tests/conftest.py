@@ -37,6 +37,19 @@ if jax.__version_info__[:2] == (0, 10):
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, max_examples=12)
 hypothesis.settings.load_profile("steady")
 
+LONGEST = (
+    "test_contract_devices.py", "test_killed.py", "test_contract.py", "test_distill.py",
+    "test_sharding.py", "test_colabs.py", "test_run.py",
+)  # fmt: skip
+"""Files that take a minute or more: they begin first, so that no core waits for one at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    """Files keep together: each is one core's."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 SYMBOLS = np.arange(5, 13)
 """What the toy task's sources are made of."""
 
