@@ -64,3 +64,9 @@ def pack(
 def fold(key: Key[Array, " batch"], data: int | Int[Array, "*batch"]) -> Key[Array, " batch"]:
     """Each row's key, folded with a number of its own or of all rows."""
     return jax.vmap(jax.random.fold_in, (0, 0 if jnp.ndim(data) else None))(key, data)
+
+
+@jax.jit
+def numbered_keys(key: Key[Array, ""], numbers: Int[Array, " batch"]) -> Key[Array, " batch"]:
+    """One key, folded with each of some numbers."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)

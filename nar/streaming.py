@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from nar.core import Decoder, NarError, Source
 from nar.drivers import decode, stream
+from nar.ops import numbered_keys
 
 if TYPE_CHECKING:
     from nar.translator import Translator
@@ -125,7 +126,7 @@ def unfold(
     decoder.check(translator.model, batch)
     key = jax.random.key(0) if key is None else key
     folded = np.array(rows if numbers is None else [numbers[i] for i in rows])
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, folded)
+    keys = numbered_keys(key, folded)
     run = stream if decoder.streams else _at_once
     steps = run(decoder, translator.model, batch, key=keys)
 

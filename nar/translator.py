@@ -25,6 +25,7 @@ from nar.drivers import decode
 from nar.files import read_json
 from nar.lines import one_line, read_texts, translations
 from nar.ngram import LANGUAGE, read_arpa
+from nar.ops import numbered_keys
 from nar.sharding import make_mesh, place, place_batch
 from nar.streaming import HALF, stop_place, unfold
 
@@ -197,7 +198,7 @@ class Translator:
         for places, source in batches:
             folded = np.zeros(batch_size, np.int32)
             folded[: len(places)] = [numbers[place] for place in places]
-            keys = _fold_in(key, folded)
+            keys = numbered_keys(key, folded)
             with jax.set_mesh(mesh):
                 output = decode(decoder, model, place_batch(source, mesh), key=keys)
             tokens, length = np.asarray(output.tokens), np.asarray(output.length)
@@ -232,10 +233,6 @@ class Translator:
     def _on_all_devices(self) -> tuple[Mesh, Any]:
         mesh = make_mesh()
         return mesh, place(self.model, mesh)
-
-
-_fold_in = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
-"""A key for each number."""
 
 
 def load(

@@ -21,6 +21,7 @@ from jaxtyping import Int
 from nar.core import TARGET, Decoder, Output, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.drivers import compile_decode
+from nar.ops import numbered_keys
 from nar.testing.oracles import teacher_forced
 
 Progress = Callable[[str, int, int], None]
@@ -82,7 +83,7 @@ class Programs:
         limit[: len(rows)] = lengths if contender.oracle else contender.decoder.max_length
         numbers = np.zeros(len(limit), np.int32)
         numbers[: len(rows)] = rows
-        key = jax.vmap(jax.random.fold_in, (None, 0))(self._key, jnp.asarray(numbers))
+        key = numbered_keys(self._key, numbers)
         given = source.replace(limit=jnp.asarray(limit))
         place = contender, source.tokens.shape
         if place not in self._programs:
