@@ -14,6 +14,10 @@ which is at least -log p(x) of the mixture of all orders. MDLM hides each token 
 t ~ U(0, 1] and weighs by 1 / t: the same expectation, for k given n has probability 1 / (n + 1) and
 mean weight (n + 1) / k. But 1 / t has no finite variance, and where k = 0 nothing is learnt; so we
 draw k, as LLaDA does to evaluate.
+
+Scores of the whole vocabulary are the dearest part of a step where the vocabulary is large, and only
+those of hidden tokens are needed. Two rows that hide shares s and 1 - s of at most w tokens each hide
+w + 1 at most between them, so that scores of w + 1 places are enough for two rows.
 """
 
 import dataclasses
@@ -89,23 +93,27 @@ class Masked:
         context, _ = model.begin(batch.source, 0, dropout=encode)
         share, rank = noise(hide, label, real)
 
-        def predict(model: Any, context: Any, hidden: Bool[Array, "batch time"]):
+        def fill(model: Any, context: Any, hidden: Bool[Array, "batch time"]):
             canvas = jnp.where(hidden, model.spec.mask, label)
-            return model.logits(model.fill(canvas, context, real, dropout=decode))
+            return model.fill(canvas, context, real, dropout=decode)
 
         count = length
         if self.masking != "all":
             count = jnp.ceil(share * length).astype(jnp.int32)
         elif self.glance and key is not None:
-            guess = argmax(predict(*jax.lax.stop_gradient((model, context)), real))
+            still = jax.lax.stop_gradient((model, context))
+            guess = argmax(still[0].logits(fill(*still, real)))
             count = length - shown(self.glance, progress, (real & (guess != label)).sum(1))
         hidden = rank < count[:, None]
-        logits = predict(model, context, hidden)
-
         bound = self.masking == "bound"
         weight = length / jnp.maximum(count, 1) if bound else jnp.ones(len(length))
-        total = lambda x: jnp.where(hidden, x * weight[:, None], 0).sum()  # noqa: E731
-        loss, nll, correct = map(total, smoothed(logits, label, self.label_smoothing))
+        weight = jnp.where(hidden, weight[:, None], 0)
+
+        states = fill(model, context, hidden)
+        if self.masking != "all" and key is not None and len(label) % 2 == 0:
+            states, label, weight = of_pairs(hidden, states, label, weight)
+        scored = smoothed(model.logits(states), label, self.label_smoothing)
+        loss, nll, correct = ((x * weight).sum() for x in scored)
         sums: Sums = {
             "tokens": (length if bound else count).sum(),
             "nll": nll,
@@ -130,9 +138,10 @@ def noise(
         real: the places of a row's tokens, from the first one on.
 
     Returns:
-        For each row a share, uniform in (0, 1], evenly spread over the rows where there is a key
-        (Kingma et al. 2021; MDLM's antithetic sampling); and for each place its rank among the
-        row's tokens in a random order. Padding does not change them.
+        For each row a share, uniform in (0, 1]; and for each place its rank among the row's tokens
+        in a random order. Padding does not change them. Where there is a key, the shares s are
+        evenly spread over the even rows (Kingma et al. 2021; MDLM's antithetic sampling), and the
+        row after each has 1 - s.
     """
     batch, time = label.shape
     if key is None:
@@ -140,14 +149,28 @@ def noise(
         factor = jax.random.bits(fixed, (time,), jnp.uint32)
         number = jnp.where(real, label.astype(jnp.uint32) * factor, 0).sum(1, dtype=jnp.uint32)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(fixed, number)
-        start = jax.vmap(jax.random.uniform)(keys)
+        share = 1 - jax.vmap(jax.random.uniform)(keys)
     else:
         of_rows, of_all = jax.random.split(key)
-        keys = row_keys(of_rows, batch)
-        start = jax.random.uniform(of_all) + jnp.arange(batch) / batch
+        keys, pairs = row_keys(of_rows, batch), -(-batch // 2)
+        rest = (jax.random.uniform(of_all) + jnp.arange(pairs) / pairs) % 1
+        share = jnp.stack([1 - rest, jnp.maximum(rest, 2**-24)], axis=1).reshape(-1)[:batch]
     lot = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (time,)))(keys)
     order = jnp.argsort(jnp.where(real, lot, jnp.inf), axis=1)
-    return 1 - start % 1, jnp.argsort(order, axis=1)
+    return share, jnp.argsort(order, axis=1)
+
+
+def of_pairs(hidden: Bool[Array, "batch time"], *arrays: Num[Array, "batch time ..."]) -> list:
+    """Of every two rows the same `time + 2` places of all arrays, the hidden ones among them.
+
+    Shares s and 1 - s of at most `time` tokens, each rounded up, are at most `time + 1`; one more is
+    for float32.
+    """
+    batch, time = hidden.shape
+    two = lambda x: jnp.asarray(x).reshape(batch // 2, 2 * time, *x.shape[2:])  # noqa: E731
+    places = jnp.argsort(~two(hidden), axis=1)[:, : time + 2]
+    at = jnp.arange(batch // 2)[:, None], places
+    return [two(x).at[at].get(mode="promise_in_bounds", unique_indices=True) for x in arrays]
 
 
 def length_sums(
