@@ -66,7 +66,7 @@ class BigramDecoder(DraftVerify):
 
     def __post_init__(self):
         super().__post_init__()
-        nar.core.at_least("guesses", self.guesses, 1)
+        nar.errors.at_least("guesses", self.guesses, 1)
 
     @property
     def drafter(self):

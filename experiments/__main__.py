@@ -21,7 +21,7 @@ import tyro
 
 from experiments.data import DISTILLED
 from experiments.registry import EXPERIMENTS, Experiment, find
-from nar.core import NarError
+from nar.errors import NarError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from experiments.registry import GRAMMAR, PARALLEL, Experiment, distilled, paral
 from experiments.run import distill, train
 from nar.bench.figures import COLOURS, MARKERS, STYLE
 from nar.bench.quality import interval
-from nar.core import NarError
 from nar.data.grammar import Grammar, GrammarConfig
+from nar.errors import NarError
 from nar.files import read_json, replacing, write
 from nar.training import OptimizerConfig
 from nar.translator import load

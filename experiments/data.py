@@ -4,9 +4,9 @@ import dataclasses
 import pathlib
 from typing import ClassVar, Literal
 
-from nar.core import NarError
 from nar.data.grammar import Grammar, GrammarConfig
 from nar.data.text import Corpus, Pairs
+from nar.errors import NarError
 from nar.training.distillation import load_distilled
 
 Training = Literal["raw", "distilled"]

@@ -7,9 +7,9 @@ from typing import Any
 from experiments.data import Data, DistilledData, FolderData, GrammarData, Training
 from nar.bench.protocol import Protocol
 from nar.bench.quality import METRICS, MetricName
-from nar.core import NarError, at_least, nearest
 from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, SEP, Pieces
 from nar.decoders import make
+from nar.errors import NarError, at_least, nearest
 from nar.model import TransformerConfig
 from nar.objectives import CTC, CrossEntropy, Masked
 from nar.training import OptimizerConfig, TrainConfig

@@ -16,11 +16,11 @@ from experiments.start import first_model, first_tokenizer, take_model
 from nar.bench.protocol import ABOUT, System
 from nar.bench.publish import publish
 from nar.bench.report import FILE, Report, machine
-from nar.core import NarError, differences
 from nar.data.batching import Batch, Plan, training_batches
 from nar.data.encoded import Encoded, encode_corpus
 from nar.data.text import Corpus, overlap
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError, differences
 from nar.files import read_json
 from nar.model import Transformer
 from nar.ngram import learn_arpa

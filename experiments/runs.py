@@ -21,8 +21,8 @@ from experiments.data import SPLITS
 from experiments.registry import Experiment
 from nar.bench.protocol import ABOUT
 from nar.bench.report import machine
-from nar.core import NarError, differences
 from nar.data.text import Corpus, fingerprint
+from nar.errors import NarError, differences
 from nar.files import write
 from nar.objectives import CrossEntropy
 

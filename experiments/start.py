@@ -10,9 +10,9 @@ from rich.console import Console
 from experiments import runs
 from experiments.data import DistilledData
 from experiments.registry import Experiment
-from nar.core import NarError, differences
 from nar.data.text import Corpus
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError, differences
 from nar.model import Transformer, TransformerConfig
 from nar.pretrained import adopt
 from nar.training import save_model

@@ -1,17 +1,6 @@
 """nar: parallel and non-autoregressive decoding on one shared transformer, compared honestly."""
 
-from nar.core import (
-    Bundle,
-    Decoder,
-    IncompatibleModel,
-    NarError,
-    Needs,
-    Output,
-    Source,
-    Spec,
-    State,
-    Stats,
-)
+from nar.core import Bundle, Decoder, Needs, Output, Source, Spec, State, Stats
 from nar.decoders import (
     CTC,
     DECODERS,
@@ -37,6 +26,7 @@ from nar.decoders import (
 )
 from nar.drafters import SuffixArray
 from nar.drivers import decode, stream, trace
+from nar.errors import IncompatibleModel, NarError
 from nar.model import Model, Transformer, TransformerConfig
 from nar.ngram import NGram
 from nar.translator import Translator, load

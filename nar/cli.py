@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from nar.bench.protocol import Protocol
-from nar.core import NarError
+from nar.errors import NarError
 
 app = tyro.extras.SubcommandApp()
 TRACE, REPORT, PROTOCOL = pathlib.Path("trace.html"), pathlib.Path("report"), Protocol()

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, Key
 
-from nar.core import Decoder, Output, Source, State, Stats, View, at_least, check_key
+from nar.core import Decoder, Output, Source, State, Stats, View
+from nar.errors import at_least, check_key
 
 
 def decode(

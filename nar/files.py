@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from nar.core import NarError
+from nar.errors import NarError
 
 
 @contextlib.contextmanager

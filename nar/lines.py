@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from nar.core import Decoder, NarError, at_least, differences
+from nar.core import Decoder
+from nar.errors import NarError, at_least, differences
 from nar.streaming import check_stops
 
 if TYPE_CHECKING:

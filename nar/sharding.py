@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from nar.core import NarError, at_least
+from nar.errors import NarError, at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import Decoder, NarError, Source
+from nar.core import Decoder, Source
 from nar.drivers import decode, stream
+from nar.errors import NarError
 from nar.ops import numbered_keys
 
 if TYPE_CHECKING:

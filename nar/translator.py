@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Bundle, Decoder, NarError, Source, role, room
+from nar.core import TARGET, Bundle, Decoder, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
 from nar.data.tokenizer import FILE, Tokenizer, Vocabulary
@@ -22,6 +22,7 @@ from nar.decoders.noisy_parallel import RERANKER
 from nar.drafters.corpus import CORPUS, SuffixArray
 from nar.drafters.draft_model import DRAFT
 from nar.drivers import decode
+from nar.errors import NarError
 from nar.files import read_json
 from nar.lines import one_line, read_texts, translations
 from nar.ngram import LANGUAGE, read_arpa

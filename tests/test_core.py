@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nar import Bundle, Greedy, IncompatibleModel, NarError, Needs, Source, Spec, Stats
-from nar.core import at_least, check_key, check_room, check_source, nearest, role, row_keys
+from nar.core import role, row_keys
+from nar.errors import at_least, check_key, check_room, check_source, nearest
 
 SPEC = Spec(vocab_size=9, eos=3, pad=0, encoder=True, max_source=6, max_target=10)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import read_json, replacing, write
 
 

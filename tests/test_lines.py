@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nar.lines
-from nar.core import NarError
+from nar.errors import NarError
 from nar.lines import Journal, Lines, translations
 
 SETTINGS = {"weights": "abc", "decoder": "Greedy(max_length=9)", "seed": 0}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.sharding import AxisRules, constrain, make_mesh, place, place_batch
 from nar.training.checkpoint import named_arrays
 from nar.training.loop import TrainConfig, train

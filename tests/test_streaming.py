@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nar
-from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 from nar.streaming import Unfolding
 from nar.testing import random_model
 from nar.training.checkpoint import named_arrays, with_arrays

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import nar
-from nar.core import IncompatibleModel, NarError, Needs, Source, Spec
+from nar.core import Needs, Source, Spec
 from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
+from nar.errors import IncompatibleModel, NarError
 from nar.testing import Scripted, random_model
 from nar.training.checkpoint import save_model
 from nar.translator import Translator, load

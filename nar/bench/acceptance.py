@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from nar.core import NarError, Source
+from nar.core import Source
 from nar.decoders.speculative_decoding import SpeculativeDecoding
 from nar.drafters.draft_model import DraftModel
 from nar.drivers import trace
+from nar.errors import NarError
 
 
 def acceptance_rates(

@@ -28,11 +28,12 @@ from nar.bench.quality import Interval, Judge, MetricName, interval
 from nar.bench.report import Report, Row, machine
 from nar.bench.step_cost import StepCosts, up_to
 from nar.bench.tuned import described
-from nar.core import Decoder, IncompatibleModel, NarError, Source, at_least, role
+from nar.core import Decoder, Source, role
 from nar.data.batching import evaluation_batches
 from nar.data.text import Corpus, fingerprint
 from nar.decoders import Greedy, make
 from nar.drivers import flops
+from nar.errors import IncompatibleModel, NarError, at_least
 from nar.model import TransformerConfig
 from nar.translator import Translator, load
 

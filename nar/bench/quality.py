@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from nar.core import NarError
+from nar.errors import NarError
 
 MetricName = Literal["bleu", "token_error"]
 Interval = tuple[float, float]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nar.bench.figures import figures
 from nar.bench.report import Report
 from nar.bench.table import tables
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import write
 
 TABLE = re.compile(r"(<!-- report (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

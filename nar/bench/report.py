@@ -11,7 +11,7 @@ from typing import Any, Self
 import jax
 
 from nar.bench.quality import Interval, Quality
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import write
 
 VERSION = 1

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from nar.core import TARGET, Decoder, NarError, Source, role
+from nar.core import TARGET, Decoder, Source, role
 from nar.drafters.draft_model import DRAFT, ModelDrafter
+from nar.errors import NarError
 from nar.model import Transformer
 from nar.ops import argmax
 

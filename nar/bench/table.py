@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nar.bench.quality import Interval
 from nar.bench.report import Report, Row
-from nar.core import NarError
+from nar.errors import NarError
 
 Group = Sequence[Row]
 """Rows that differ in the seed of the training only: one line of a table."""

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple, Self
 import jax
 import numpy as np
 
-from nar.core import Decoder, NarError, Source, View
+from nar.core import Decoder, Source, View
 from nar.decoders import DECODERS
 from nar.drivers import decode, trace
+from nar.errors import NarError
 from nar.translator import Translator
 
 VERSION = 1

@@ -9,7 +9,8 @@ import string
 
 from nar.bench.page import asset
 from nar.bench.trace import STATES, Graph, State, summary, trace_text
-from nar.core import Decoder, NarError
+from nar.core import Decoder
+from nar.errors import NarError
 from nar.translator import Translator
 
 # Blue and amber stay apart for every kind of colour vision; what is only about to be accepted is a

@@ -26,12 +26,13 @@ from nar.bench.protocol import BASELINE, architecture, ratio_interval, typical
 from nar.bench.report import machine
 from nar.bench.step_cost import StepCosts, up_to
 from nar.bench.tuned import Trial, Tuned
-from nar.core import TARGET, Decoder, NarError, Source, at_least
+from nar.core import TARGET, Decoder, Source
 from nar.data.batching import evaluation_batches
 from nar.decoders import DECODERS, make
 from nar.decoders.speculative_decoding import SpeculativeDecoding
 from nar.drafters.trees import best_tree, write_tree
 from nar.drivers import decode
+from nar.errors import NarError, at_least
 from nar.translator import Translator
 
 WIDEST = 128

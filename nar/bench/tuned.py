@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from nar.bench.quality import Interval
 from nar.bench.report import machine, rounded
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import write
 
 FILE = "tuned.json"

@@ -19,9 +19,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
-from nar.core import NarError, Source, at_least
+from nar.core import Source
 from nar.data.encoded import Encoded
 from nar.data.tokenizer import PAD
+from nar.errors import NarError, at_least
 
 if TYPE_CHECKING:
     import grain

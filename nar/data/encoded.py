@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int
 
-from nar.core import NarError
 from nar.data.text import Corpus, fingerprint
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 
 _STARTS = "starts.int64"
 _BLOCK = 1 << 16  # pairs whose lengths are looked at together

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nar.core import NarError, nearest
+from nar.errors import NarError, nearest
 
 
 class Corpus(Protocol):

@@ -17,8 +17,8 @@ import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
-from nar.core import NarError, nearest
 from nar.data.text import hash_files
+from nar.errors import NarError, nearest
 
 _FORMAT = "array_record"  # the only one that is read at random without TensorFlow
 _SECONDS = 2.0  # to wait for a host when asking whether we are online

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 
-from nar.core import NarError, at_least
+from nar.errors import NarError, at_least
 
 PAD, UNK, BOS, EOS, MASK, BLANK, SEP = range(7)
 """Special ids. UNK: a symbol without a piece; MASK: a hidden place; BLANK: of CTC; SEP: free."""

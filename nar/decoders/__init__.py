@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from nar.core import Decoder, NarError, nearest
+from nar.core import Decoder
 from nar.decoders.beam import Beam
 from nar.decoders.canvas import Canvas
 from nar.decoders.corpus_lookup import CorpusLookup
@@ -25,6 +25,7 @@ from nar.decoders.self_speculative import SelfSpeculative
 from nar.decoders.speculative_decoding import SpeculativeDecoding
 from nar.decoders.threshold_unmasking import ThresholdUnmasking
 from nar.decoders.unmasking import Unmasking
+from nar.errors import NarError, nearest
 
 __all__ = [
     "CTC",

@@ -8,20 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from nar.core import (
-    TARGET,
-    Candidates,
-    Decoder,
-    NarError,
-    Output,
-    State,
-    Stats,
-    View,
-    at_least,
-    is_number,
-    role,
-)
+from nar.core import TARGET, Candidates, Decoder, Output, State, Stats, View, role
 from nar.decoders.draft_verify import ALTERNATIVES
+from nar.errors import NarError, at_least, is_number
 from nar.ops import NEG
 
 STOPS = ("full", "estimate", "bound")

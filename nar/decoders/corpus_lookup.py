@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from nar.core import IncompatibleModel, NarError, role
+from nar.core import role
 from nar.decoders.speculative import SpeculativeDecoder
 from nar.drafters import corpus
 from nar.drafters.corpus import CORPUS, SuffixArray
+from nar.errors import IncompatibleModel, NarError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

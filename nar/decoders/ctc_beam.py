@@ -14,20 +14,10 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from nar import ctc
-from nar.core import (
-    TARGET,
-    Candidates,
-    NarError,
-    Output,
-    Spec,
-    State,
-    at_least,
-    check_same_vocabulary,
-    is_number,
-    role,
-)
+from nar.core import TARGET, Candidates, Output, Spec, State, role
 from nar.decoders import canvas
 from nar.decoders.ctc import CTC
+from nar.errors import NarError, at_least, check_same_vocabulary, is_number
 from nar.ngram.model import LANGUAGE, NGram
 from nar.ops import NEG
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from nar.core import NarError
 from nar.decoders.draft_verify import DraftVerify
 from nar.drafters.fixed_point import Guess
+from nar.errors import NarError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from nar.core import (
-    Candidates,
-    Decoder,
-    NarError,
-    Needs,
-    Output,
-    State,
-    Stats,
-    check_same_vocabulary,
-    is_number,
-    role,
-)
+from nar.core import Candidates, Decoder, Needs, Output, State, Stats, role
 from nar.decoders.mask_predict import MaskPredict
+from nar.errors import NarError, check_same_vocabulary, is_number
 from nar.ops import NEG
 
 RERANKER = "reranker"

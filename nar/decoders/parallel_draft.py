@@ -2,11 +2,12 @@
 
 import dataclasses
 
-from nar.core import Decoder, check_same_vocabulary, role
+from nar.core import Decoder, role
 from nar.decoders.ctc import CTC
 from nar.decoders.speculative import SpeculativeDecoder
 from nar.drafters.draft_model import DRAFT
 from nar.drafters.parallel import Parallel
+from nar.errors import check_same_vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from nar.core import Lossless, NarError, at_least, is_number
+from nar.core import Lossless
 from nar.drafters.drafter import Draft
+from nar.errors import NarError, at_least, is_number
 from nar.ops import argmax, at_rows, fold
 
 

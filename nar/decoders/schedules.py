@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from nar.core import NarError, at_least, is_number
+from nar.errors import NarError, at_least, is_number
 from nar.ops import NEG, argmax
 
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from nar.core import NarError, is_number
 from nar.decoders.draft_verify import DraftVerify
 from nar.decoders.rules import Exact, Rule, Sampling
+from nar.errors import NarError, is_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

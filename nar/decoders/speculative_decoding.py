@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from nar.core import NarError, check_same_vocabulary, role
+from nar.core import role
 from nar.decoders.speculative import SpeculativeDecoder
 from nar.drafters.draft_model import DRAFT, DraftModel, ModelDrafter
 from nar.drafters.opt_tree import OptTree
+from nar.errors import NarError, check_same_vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from nar.core import TARGET, NarError, Needs, at_least, is_number
+from nar.core import TARGET, Needs
 from nar.decoders.canvas import Canvas
+from nar.errors import NarError, at_least, is_number
 from nar.ops import NEG
 
 

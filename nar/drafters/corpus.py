@@ -15,9 +15,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
-from nar.core import NarError, at_least, role
+from nar.core import role
 from nar.drafters.drafter import Draft, Drafter, Layout
 from nar.drafters.history import History
+from nar.errors import NarError, at_least
 from nar.ops import at_rows
 
 CORPUS = "corpus"

@@ -16,9 +16,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from nar.core import TARGET, Needs, at_least, role
+from nar.core import TARGET, Needs, role
 from nar.drafters.drafter import Bools, Draft, Drafter, Layout
 from nar.drafters.trees import read_tree
+from nar.errors import at_least
 from nar.ops import argmax, at_rows, fold
 
 if TYPE_CHECKING:

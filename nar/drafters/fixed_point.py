@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from nar.core import NarError, at_least, role
+from nar.core import role
 from nar.drafters.drafter import Draft, Drafter
+from nar.errors import NarError, at_least
 from nar.ops import put_rows
 
 Guess = Literal["pad", "source", "random", "previous"]

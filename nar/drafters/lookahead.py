@@ -15,9 +15,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
-from nar.core import NarError, at_least
 from nar.drafters.drafter import Draft, Drafter, Layout
 from nar.drafters.history import History
+from nar.errors import NarError, at_least
 from nar.ops import at_rows
 
 

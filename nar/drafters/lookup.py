@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from nar.core import at_least
 from nar.drafters.drafter import Draft, Drafter
 from nar.drafters.history import History
+from nar.errors import at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nar.core import at_least
 from nar.drafters.draft_model import DRAFT, Drafted, ModelDrafter, feed
 from nar.drafters.drafter import Draft, Layout
+from nar.errors import at_least
 from nar.ops import at_rows
 
 

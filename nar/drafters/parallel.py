@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from nar.core import TARGET, Bundle, Decoder, NarError, at_least, role
+from nar.core import TARGET, Bundle, Decoder, role
 from nar.drafters.draft_model import DRAFT
 from nar.drafters.drafter import Draft, Drafter, Outcome
 from nar.drivers import decode
+from nar.errors import NarError, at_least
 from nar.ops import at_rows
 
 

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 
-from nar.core import NarError, at_least
+from nar.errors import NarError, at_least
 
 Parents = tuple[int, ...]
 """A tree: the parent of every node, level by level; the root's is -1."""

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from nar.core import NarError, at_least
+from nar.errors import NarError, at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

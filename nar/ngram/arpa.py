@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import replacing
 from nar.ngram.model import FLOOR, Grams, NGram
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nar.core import NarError, at_least
+from nar.errors import NarError, at_least
 from nar.ngram.model import FLOOR, Grams, NGram
 
 FALLBACK = (0.5, 1.0, 1.5)

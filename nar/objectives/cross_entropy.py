@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from nar.core import NarError, Needs
+from nar.core import Needs
 from nar.data.batching import Batch
+from nar.errors import NarError
 from nar.ops import NEG
 
 

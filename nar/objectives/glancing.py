@@ -8,7 +8,7 @@ to 0.3.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nar.core import NarError, is_number
+from nar.errors import NarError, is_number
 
 Glance = tuple[float, float] | None
 """The ratio at the beginning and at the end of the training; None: there is one pass."""

@@ -15,9 +15,9 @@ t ~ U(0, 1] and weighs by 1 / t: the same expectation, for k given n has probabi
 mean weight (n + 1) / k. But 1 / t has no finite variance, and where k = 0 nothing is learnt; so we
 draw k, as LLaDA does to evaluate.
 
-Scores of the whole vocabulary are the dearest part of a step where the vocabulary is large, and only
-those of hidden tokens are needed. Two rows that hide shares s and 1 - s of at most w tokens each hide
-w + 1 at most between them, so that scores of w + 1 places are enough for two rows.
+Scores of the whole vocabulary are the dearest part of a step where the vocabulary is large, and
+only those of hidden tokens are needed. Two rows that hide shares s and 1 - s of at most w tokens
+each hide w + 1 at most between them, so that scores of w + 1 places are enough for two rows.
 """
 
 import dataclasses
@@ -27,8 +27,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from nar.core import NarError, Needs, is_number, row_keys
+from nar.core import Needs, row_keys
 from nar.data.batching import Batch
+from nar.errors import NarError, is_number
 from nar.objectives.cross_entropy import check_smoothing, smoothed
 from nar.objectives.glancing import Glance, check_glance, shown
 from nar.ops import NEG, argmax
@@ -163,8 +164,8 @@ def noise(
 def of_pairs(hidden: Bool[Array, "batch time"], *arrays: Num[Array, "batch time ..."]) -> list:
     """Of every two rows the same `time + 2` places of all arrays, the hidden ones among them.
 
-    Shares s and 1 - s of at most `time` tokens, each rounded up, are at most `time + 1`; one more is
-    for float32.
+    Shares s and 1 - s of at most `time` tokens, each rounded up, are at most `time + 1`; one more
+    is for float32.
     """
     batch, time = hidden.shape
     two = lambda x: jnp.asarray(x).reshape(batch // 2, 2 * time, *x.shape[2:])  # noqa: E731

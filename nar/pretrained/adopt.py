@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nar.core import NarError
 from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, SEP, Tokenizer
+from nar.errors import NarError
 from nar.model import Transformer
 from nar.pretrained.layout import load_pretrained
 from nar.pretrained.vocabulary import MarianVocabulary, SentencePieceVocabulary

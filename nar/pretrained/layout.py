@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nar.core import NarError, nearest
 from nar.data.text import hash_files
+from nar.errors import NarError, nearest
 from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
 from nar.pretrained import generation, llama, marian, t5

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.model import TransformerConfig
 from nar.pretrained.tensors import Read, fuse
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import read_json
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nar.core import NarError
 from nar.data.text import hash_files
 from nar.data.tokenizer import Vocabulary
+from nar.errors import NarError
 from nar.files import read_json
 from nar.model import TransformerConfig
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Bundle, Decoder, NarError, Output, Source, role, row_keys
+from nar.core import TARGET, Bundle, Decoder, Output, Source, role, row_keys
 from nar.drivers import decode
+from nar.errors import NarError
 from nar.testing import oracles
 from nar.testing.failure import broken
 from nar.testing.oracles import Rows

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Decoder, NarError, Source, role, row_keys
+from nar.core import TARGET, Decoder, Source, role, row_keys
 from nar.drivers import stream, trace
+from nar.errors import NarError
 from nar.testing import oracles
 from nar.testing.case import Case, Reference, Report, random_sources, scripted
 from nar.testing.failure import named

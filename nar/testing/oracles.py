@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nar.core import NarError, Output, Source, role
+from nar.core import Output, Source, role
+from nar.errors import NarError
 
 Warp = Callable[[np.ndarray], np.ndarray]
 """Log-probabilities `[..., vocab]` out of logits, in NumPy."""

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import replacing
 from nar.model import Transformer, TransformerConfig
 

@@ -18,8 +18,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nar.core import Decoder, NarError, at_least, differences
+from nar.core import Decoder
 from nar.data.text import Corpus, Pairs
+from nar.errors import NarError, at_least, differences
 from nar.files import read_json, replacing, write
 from nar.lines import Journal, Lines, digest, one_line, translations, windows_of
 

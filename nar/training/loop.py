@@ -24,8 +24,9 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Num
 
-from nar.core import NarError, at_least, role
+from nar.core import role
 from nar.data.batching import Batch
+from nar.errors import NarError, at_least
 from nar.objectives.protocol import Objective
 from nar.sharding import place, place_batch
 from nar.training.checkpoint import Checkpoints

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import jax
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.files import replacing
 from nar.progress import Progress
 from nar.training.checkpoint import Checkpoints

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nar.core import NarError, at_least
+from nar.errors import NarError, at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

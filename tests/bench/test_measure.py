@@ -10,9 +10,9 @@ from nar.bench import step_cost as costing
 from nar.bench.measure import Contender, Work, first_difference, largest_gap, work_by_row
 from nar.bench.protocol import ABOUT, Protocol, System, _entries, bench
 from nar.bench.step_cost import StepCost, step_cost, up_to
-from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
 from nar.drivers import flops
+from nar.errors import NarError
 from nar.testing import oracles, random_model
 from nar.training import save_model
 

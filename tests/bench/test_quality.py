@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sacrebleu.significance import PairedTest
 
 from nar.bench.quality import Bleu, Judge, TokenError, bootstrap, edit_distance, p_value
-from nar.core import NarError
+from nar.errors import NarError
 
 words = st.lists(st.sampled_from("abc"), max_size=6)
 WORDS = ["der", "ein", "Hund", "Mann", "läuft", "sieht", "im", "Park", "rote", "Hut-Träger", "."]

@@ -10,7 +10,7 @@ from nar.bench.page import marked, page, write_page
 from nar.bench.quote import quote
 from nar.bench.report import VERSION, Report, Row, machine, rounded
 from nar.bench.table import tables
-from nar.core import NarError
+from nar.errors import NarError
 
 
 def row(decoder="greedy", **fields):

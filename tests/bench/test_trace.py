@@ -19,9 +19,10 @@ from nar.bench.trace import (
     trace_text,
 )
 from nar.bench.trace_page import write_trace
-from nar.core import IncompatibleModel, NarError, Needs, Source, View
+from nar.core import Needs, Source, View
 from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
+from nar.errors import IncompatibleModel, NarError
 from nar.testing import Scripted, oracles, random_model
 from tests.cases import equipped
 

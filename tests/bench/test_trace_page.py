@@ -14,7 +14,7 @@ import nar
 from nar.bench import trace_page
 from nar.bench.trace import STATES, VERSION, Cell, Graph, Prediction, Step
 from nar.bench.trace_page import PALETTE, page, picture, write_trace
-from nar.core import NarError
+from nar.errors import NarError
 
 SCRIPT = pathlib.Path(trace_page.__file__).parent / "pages" / "trace.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

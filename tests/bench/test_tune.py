@@ -13,8 +13,8 @@ from nar.bench.step_cost import StepCost
 from nar.bench.tune import tune
 from nar.bench.tune_page import answer, page, table, write_tuned
 from nar.bench.tuned import Tuned, described
-from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 from nar.testing import random_model
 from nar.translator import Translator
 

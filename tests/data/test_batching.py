@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nar.core import NarError
 from nar.data import encoded as encoded_files
 from nar.data.batching import Plan, evaluation_batches, training_batches, widths
 from nar.data.encoded import encode_corpus
 from nar.data.tokenizer import EOS, PAD
+from nar.errors import NarError
 
 
 class Numbers:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nar.core import NarError
 from nar.data.encoded import Encoded, encode_corpus
 from nar.data.tokenizer import EOS
+from nar.errors import NarError
 
 
 class Numbers:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nar.core import NarError
 from nar.data.text import Pairs, fingerprint, overlap, texts
+from nar.errors import NarError
 
 
 @pytest.fixture

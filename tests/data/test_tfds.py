@@ -7,11 +7,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 import nar.data.tfds
-from nar.core import NarError
 from nar.data.encoded import encode_corpus
 from nar.data.text import texts
 from nar.data.tfds import TfdsPairs, prepare
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 
 TRAIN = [(f"größe {i} ähnlich", f"size {i} similar") for i in range(40)]
 

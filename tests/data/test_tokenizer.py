@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nar.core import NarError
 from nar.data import tokenizer as ids
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzäöüßABCE0123456789.,!?-'\"()<>/é "
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nar
-from nar.core import NarError, Source
+from nar.core import Source
 from nar.decoders import make
 from nar.drafters.lookahead import Lookahead, Pool
+from nar.errors import NarError
 from nar.testing import random_model
 from nar.testing.oracles import teacher_forced
 

@@ -10,8 +10,8 @@ from experiments.ambiguity import CAUSAL, MODELS, Ambiguity, Point, accepted, fa
 from experiments.ambiguity import run as run_all
 from experiments.data import DistilledData
 from experiments.registry import MULTI30K, PARALLEL
-from nar.core import NarError
 from nar.data.grammar import Grammar, GrammarConfig
+from nar.errors import NarError
 from tests.experiments.test_run import TINY
 
 SMALL = dataclasses.replace(

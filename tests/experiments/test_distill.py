@@ -22,8 +22,8 @@ from experiments.registry import (
 from experiments.run import bench, distill, learn_language, systems, train
 from experiments.runs import claim
 from experiments.start import adapted, first_tokenizer
-from nar.core import NarError
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 from nar.model import Transformer
 from nar.objectives import CTC, CrossEntropy, Masked
 from nar.training import OptimizerConfig, load_model, save_model

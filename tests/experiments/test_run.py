@@ -13,7 +13,7 @@ from experiments.run import bench, run, train
 from experiments.runs import claim
 from nar.bench.protocol import Protocol
 from nar.bench.report import Report
-from nar.core import NarError, differences
+from nar.errors import NarError, differences
 from nar.training import OptimizerConfig, load_model
 from nar.training.checkpoint import named_arrays
 

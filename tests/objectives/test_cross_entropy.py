@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nar import Source, Transformer, TransformerConfig
-from nar.core import NarError
 from nar.data.batching import Batch
+from nar.errors import NarError
 from nar.objectives import CrossEntropy
 from nar.objectives.cross_entropy import smoothed
 from nar.ops import NEG

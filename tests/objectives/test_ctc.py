@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nar import Source, ctc
-from nar.core import IncompatibleModel, NarError, Spec
+from nar.core import Spec
 from nar.data.batching import Batch
+from nar.errors import IncompatibleModel, NarError
 from nar.objectives import CTC
 from nar.objectives.ctc import drawn
 from nar.testing import Scripted, random_model

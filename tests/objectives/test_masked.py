@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nar import Source
-from nar.core import IncompatibleModel, NarError
 from nar.data.batching import Batch
+from nar.errors import IncompatibleModel, NarError
 from nar.objectives import CrossEntropy, Masked
 from nar.objectives.masked import length_sums, noise, of_pairs
 from nar.testing import random_model

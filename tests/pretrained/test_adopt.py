@@ -13,8 +13,8 @@ from experiments.data import GrammarData
 from experiments.run import train
 from experiments.runs import resolve
 from experiments.start import take_model
-from nar.core import NarError
 from nar.data.tokenizer import BLANK, EOS, MASK, PAD, SEP, UNK, Tokenizer
+from nar.errors import NarError
 from nar.pretrained import adopt
 from nar.training import save_model
 from tests.experiments.test_run import TINY

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 import nar
 from nar.bench.protocol import System
-from nar.core import NarError, Source
+from nar.core import Source
 from nar.data.tokenizer import Tokenizer
+from nar.errors import NarError
 from nar.pretrained import LAYOUTS
 from nar.testing.oracles import teacher_forced
 from tests.pretrained import tiny

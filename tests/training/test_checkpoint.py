@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.training.checkpoint import (
     Checkpoints,
     DamagedCheckpoint,

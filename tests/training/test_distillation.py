@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import nar.lines
-from nar.core import NarError
 from nar.decoders import Beam
+from nar.errors import NarError
 from nar.lines import Journal
 from nar.training.distillation import distill, load_distilled
 from tests.training.scribe import CORPORA, DECODER, Scribe

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nar.core import NarError, Source
+from nar.core import Source
 from nar.data.batching import Batch
+from nar.errors import NarError
 from nar.objectives import CrossEntropy
 from nar.training.checkpoint import Checkpoints, named_arrays
 from nar.training.loop import TrainConfig, accumulate, initial_state, train, update

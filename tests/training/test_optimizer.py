@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from nar.core import NarError
+from nar.errors import NarError
 from nar.training.optimizer import OptimizerConfig
 
 
