@@ -242,7 +242,9 @@ def systems(
 
     Of other causal models only `BASELINES` decode. The first causal model comes first: its greedy
     is what all are compared with. To a model that is not causal, the one that it began with joins;
-    in full, that one ranks its candidates, and takes its outputs as drafts.
+    in full, that one ranks its candidates, and takes its outputs as drafts. So it does, but for the
+    drafts, for other students that began with it and learnt the same text, unless they want another
+    language model than the run's.
     """
     start = run_dir.parent / (experiment.start or "")
     joined = experiment.start is not None and not experiment.model.causal
@@ -250,15 +252,19 @@ def systems(
     first = [start] if joined and start.resolve() not in named else []
     directories = dict.fromkeys((run_dir, *first, *beside))
     found, causal = [], {}
+    own = {"reranker": runs.trained(start)} if joined and full else {}
+    if experiment.language and full:
+        own["language"] = run_dir / LANGUAGE.format(order=experiment.language)
+    ours = runs.resolve(experiment)
     for directory in directories:
         model, config = runs.trained(directory), read_json(directory / runs.CONFIG)
         causal[model] = config["model"].get("causal", True)
         decoders, helpers = BASELINES if causal[model] else tuple(config["decoders"]), {}
+        alike = joined and full and all(config.get(key) == ours[key] for key in ("start", "data"))
         if directory == run_dir:
-            decoders = experiment.names(full=full)
-            helpers = {"reranker": runs.trained(start)} if joined and full else {}
-            arpa = directory / LANGUAGE.format(order=experiment.language)
-            helpers |= {"language": arpa} if experiment.language and full else {}
+            decoders, helpers = experiment.names(full=full), own
+        elif alike and not causal[model] and config["language"] in (0, experiment.language):
+            decoders, helpers = (*decoders, *config["more"]), own
         elif directory.resolve() == start.resolve() and joined and full:
             decoders = (*decoders, f"parallel-draft:base=({experiment.decoders[0]})")
             helpers = {"draft": runs.trained(run_dir)}

@@ -227,6 +227,23 @@ def test_in_full_a_student_and_its_teacher_help_each_other(runs, student):
                 decoder.check(system.translator.model, source)
 
 
+def test_in_full_other_students_of_the_same_text_are_helped_too(runs, student):
+    learn_language(student, student.data.open("train", None, runs), runs / student.name)
+    other = still(distilled(TINY, parallel(TINY, "mask-predict", teacher=TINY), teacher=TINY))
+    train(other, runs / other.name, None)
+    *_, found = systems(student, runs / student.name, beside=[runs / other.name], full=True)
+    assert (found.name, found.decoders) == (other.name, (*other.decoders, *other.more))
+    for decoder in found.make_decoders().values():
+        decoder.check(found.translator.model, nar.Source.of([[7, 8, 3]]))
+    # A run without a language model has none to lend.
+    *_, found = systems(other, runs / other.name, beside=[runs / student.name], full=True)
+    assert (found.name, found.decoders) == (student.name, student.decoders)
+    # What learnt another text is no comparison.
+    apart = dataclasses.replace(student, data=TINY.data)
+    *_, found = systems(apart, runs / student.name, beside=[runs / other.name], full=True)
+    assert found.decoders == other.decoders
+
+
 # -------------------------------------------------------------------------------------- registry
 @pytest.mark.parametrize("kind", PARALLEL)
 def test_parallel_models_differ_from_their_teachers_in_what_they_need_alone(kind):
