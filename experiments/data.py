@@ -141,12 +141,13 @@ class DistilledData:
         """One of `SPLITS`; the teacher's run lies in `runs`.
 
         Raises:
-            NarError: the teacher has not translated the text yet, or the text is missing.
+            NarError: the teacher has not translated this text yet, or the text is missing.
         """
+        original = self.original.open(split, data_dir, runs)
         if split == "test":
-            return self.original.open(split, data_dir, runs)
+            return original
         try:
-            return load_distilled(runs / self.teacher / DISTILLED, split)
+            return load_distilled(runs / self.teacher / DISTILLED, split, original)
         except NarError as error:
             raise NarError(f"{error}: python -m experiments distill {self.teacher}") from error
 

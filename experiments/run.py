@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments import runs
 from experiments.data import DISTILLED, SPLITS
 from experiments.registry import Experiment
-from experiments.start import first_model, first_tokenizer, take_model
+from experiments.start import first_model, first_tokenizer, note_teacher, take_model
 from nar.bench.protocol import ABOUT, System
 from nar.bench.publish import publish
 from nar.bench.report import FILE, Report, machine
@@ -93,6 +93,7 @@ def train(
     runs.record(run_dir, corpora)
     if (run_dir / "model" / ABOUT).exists():
         return
+    note_teacher(experiment, run_dir)
     for split in ("valid", "test"):
         overlap(corpora["train"], corpora[split])
     if experiment.pretrained:
@@ -122,7 +123,7 @@ def learn_model(
     encoded = {s: encode_corpus(corpora[s], tokenizer, run_dir / "tokens") for s in SPLITS[:2]}
     config = dataclasses.replace(experiment.model, vocab_size=tokenizer.vocab_size)
     model = start or Transformer(config, key=jax.random.key(experiment.train.seed))
-    check_sources(experiment, model, [*encoded.values()], corpora["test"], tokenizer)
+    check_positions(experiment, model, [*encoded.values()], corpora["test"], tokenizer)
     size = sum(x.size for x in jax.tree.leaves(model))
     console.print(f"training {size / 1e6:.1f} million parameters on {len(encoded['train'])} pairs")
     batches = training_batches(
@@ -145,17 +146,21 @@ def learn_model(
     save_model(run_dir / "model", trained)
 
 
-def check_sources(
+def check_positions(
     experiment: Experiment,
     model: Transformer,
     encoded: Sequence[Encoded],
     test: Corpus,
     tokenizer: Tokenizer,
 ) -> None:
-    """Raises a NarError where the model has fewer positions than a source, upsampled, has places.
+    """Raises a NarError where the model has fewer positions than it will need.
 
-    Pairs to learn from that are longer than `max_length` are left out in any case.
+    Sources have places, upsampled, and outputs up to `max_length`. Pairs to learn from that are
+    longer than that are left out in any case.
     """
+    length = experiment.max_length
+    if length > (room := model.spec.max_target or length):
+        raise NarError(f"max_length={length}: the model has {room} positions for an output")
     most = [len(row) for row in tokenizer.encode([test[i][0] for i in range(len(test))])]
     for text in encoded:
         for _, lengths in text.lengths():
@@ -255,12 +260,12 @@ def systems(
     own = {"reranker": runs.trained(start)} if joined and full else {}
     if experiment.language and full:
         own["language"] = run_dir / LANGUAGE.format(order=experiment.language)
-    ours = runs.resolve(experiment)
     for directory in directories:
-        model, config = runs.trained(directory), read_json(directory / runs.CONFIG)
+        model = runs.trained(directory)
+        config = runs.with_defaults(read_json(directory / runs.CONFIG), experiment)
         causal[model] = config["model"].get("causal", True)
         decoders, helpers = BASELINES if causal[model] else tuple(config["decoders"]), {}
-        alike = joined and full and all(config.get(key) == ours[key] for key in ("start", "data"))
+        alike = joined and full and runs.same(run_dir, directory, ("start", "data"))
         if directory == run_dir:
             decoders, helpers = experiment.names(full=full), own
         elif alike and not causal[model] and config["language"] in (0, experiment.language):
@@ -296,6 +301,7 @@ def bench(
     """
     corpora = open_corpora(experiment, run_dir, data_dir)
     runs.check(run_dir, experiment)
+    runs.trained(run_dir)
     runs.record(run_dir, corpora)
     if experiment.language and full:
         learn_language(experiment, corpora["train"], run_dir)

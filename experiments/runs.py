@@ -13,7 +13,7 @@ import dataclasses
 import json
 import pathlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -22,8 +22,9 @@ from experiments.registry import Experiment
 from nar.bench.protocol import ABOUT
 from nar.bench.report import machine
 from nar.data.text import Corpus, fingerprint
+from nar.data.tokenizer import FILE as TOKENIZER
 from nar.errors import NarError, differences
-from nar.files import write
+from nar.files import read_json, write
 from nar.objectives import CrossEntropy
 
 CONFIG, PROVENANCE = "config.json", "provenance.json"
@@ -46,12 +47,25 @@ TRAINED = (
 def claim(run_dir: pathlib.Path, experiment: Experiment) -> None:
     """Stores the experiment with its run.
 
+    Of a run of other settings that trained nothing yet, say because they were wrong, nothing stays.
+
     Raises:
         NarError: the directory holds a run of other settings; the differences are named.
     """
-    check(run_dir, experiment)
+    try:
+        check(run_dir, experiment)
+    except NarError:
+        if begun(run_dir):
+            raise
+        for path in (run_dir / PROVENANCE, run_dir / "model" / TOKENIZER):
+            path.unlink(missing_ok=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / CONFIG, described(experiment))
+
+
+def begun(run_dir: pathlib.Path) -> bool:
+    """Whether there is anything that was trained."""
+    return any((run_dir / "checkpoints").glob("*")) or (run_dir / "model" / ABOUT).exists()
 
 
 def check(run_dir: pathlib.Path, experiment: Experiment) -> None:
@@ -120,6 +134,12 @@ def note(run_dir: pathlib.Path, **about: Any) -> dict[str, Any]:
     refuse(run_dir, {k: found[k] for k in again}, {k: about[k] for k in again})
     write_json(path, {**found, **about})
     return {**found, **about}
+
+
+def same(one: pathlib.Path, other: pathlib.Path, names: Sequence[str]) -> bool:
+    """Whether two runs have noted the same under each of some names."""
+    first, second = (read_json(directory / PROVENANCE) for directory in (one, other))
+    return all(first.get(name) == second.get(name) for name in names)
 
 
 def code() -> dict[str, str | None]:

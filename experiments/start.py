@@ -1,22 +1,23 @@
 """What a training begins with: a new model, another run's, or one that was trained elsewhere."""
 
 import dataclasses
-import itertools
 import pathlib
 
 import jax
 from rich.console import Console
 
 from experiments import runs
-from experiments.data import DistilledData
+from experiments.data import DISTILLED, DistilledData
 from experiments.registry import Experiment
-from nar.data.text import Corpus
+from nar.data.text import Corpus, texts
 from nar.data.tokenizer import Tokenizer
 from nar.errors import NarError, differences
+from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
 from nar.pretrained import adopt
 from nar.training import save_model
 from nar.training.checkpoint import named_arrays, with_arrays
+from nar.training.distillation import PROVENANCE
 from nar.translator import load
 
 FREE = (
@@ -111,6 +112,26 @@ def teachers_tokenizer(experiment: Experiment, run_dir: pathlib.Path) -> Tokeniz
     )
 
 
+def note_teacher(experiment: Experiment, run_dir: pathlib.Path) -> None:
+    """Notes which model wrote the text that is learnt, and how, where one did.
+
+    Raises:
+        NarError: the teacher is another model by now.
+    """
+    if not isinstance(experiment.data, DistilledData):
+        return
+    directory = run_dir.parent / experiment.data.teacher
+    made = read_json(directory / DISTILLED / PROVENANCE)
+    now = load(runs.trained(directory, what="data.teacher")).weights
+    if made["weights"] != now:
+        raise NarError(
+            f"{directory / DISTILLED} was written by the model {made['weights']}, and "
+            f"{directory.name} is {now} now: move it away, and distill again"
+        )
+    about = {"experiment": directory.name, "weights": now, "decoder": made["decoder"]}
+    runs.note(run_dir, teacher=about)
+
+
 def first_tokenizer(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Path) -> Tokenizer:
     """The run's tokenizer, the first time its teacher's, or learnt from the training text."""
     directory = run_dir / "model"
@@ -119,5 +140,5 @@ def first_tokenizer(experiment: Experiment, corpus: Corpus, run_dir: pathlib.Pat
     if teacher := teachers_tokenizer(experiment, run_dir):
         return teacher
     console.print("learning the vocabulary")
-    texts = itertools.chain.from_iterable(corpus[i] for i in range(len(corpus)))
-    return Tokenizer.train(texts, vocab_size=experiment.model.vocab_size, pieces=experiment.pieces)
+    size = experiment.model.vocab_size
+    return Tokenizer.train(texts(corpus), vocab_size=size, pieces=experiment.pieces)

@@ -7,13 +7,13 @@ import hashlib
 import io
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 
 from nar.errors import NarError, at_least
+from nar.files import replacing
 
 PAD, UNK, BOS, EOS, MASK, BLANK, SEP = range(7)
 """Special ids. UNK: a symbol without a piece; MASK: a hidden place; BLANK: of CTC; SEP: free."""
@@ -128,6 +128,7 @@ class Tokenizer:
                 normalization_rule_name="identity",
                 remove_extra_whitespaces=pieces == "words",
                 input_sentence_size=1_000_000,
+                max_sentence_length=2**30,  # bytes; longer ones would be left out without a word
                 num_threads=16,  # the sums of unigram's EM depend on it: never the machine's count
                 minloglevel=2,
                 pad_id=PAD,
@@ -189,12 +190,8 @@ class Tokenizer:
         """Writes one file, `tokenizer.model`, whole or not at all."""
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / f"{FILE}.{uuid.uuid4().hex}"
-        with open(partial, "wb") as file:
+        with replacing(directory / FILE) as file:
             file.write(self.model)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, directory / FILE)
 
     @property
     def vocab_size(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from nar.core import Candidates, Decoder, Needs, Output, State, Stats, role
 from nar.decoders.mask_predict import MaskPredict
@@ -26,6 +26,7 @@ class Carry(struct.PyTreeNode):
         pending: `[batch]`, what that model is fed first.
         empty: `[batch, time]`, an output before it is written.
         ranked: the candidates; before the last step there are none.
+        ended: `[batch]`, rows that were done before the ranking: somebody ended them.
     """
 
     base: State
@@ -33,6 +34,7 @@ class Carry(struct.PyTreeNode):
     pending: Int[Array, " batch"]
     empty: Int[Array, "batch time"]
     ranked: Candidates
+    ended: Bool[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,12 +93,14 @@ class NoisyParallel(Decoder):
         context, pending = role(model, RERANKER).begin(source, 0)
         shapes = jax.eval_shape(lambda base: self.candidates(model, base), base)
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        carry = Carry(base, context, pending, base.tokens, none)
-        return self.state(base, carry, ready=jnp.zeros((), bool), ended=base.done)
+        carry = Carry(base, context, pending, base.tokens, none, base.done)
+        return self.state(carry, ready=jnp.zeros((), bool))
 
     def step(self, model, state):
         """One step of the base decoder; after its last one, the ranking."""
-        carry, ended = state.carry, state.done  # before the ranking only who was ended is done
+        carry = state.carry
+        # After the ranking all are done, as a trace goes on; before it only who was ended.
+        ended = jnp.where(state.done.all(), carry.ended, state.done)
         base = self.inner.step(model, carry.base.replace(done=carry.base.done | ended))
         ready = base.done.all()
         ranked = jax.lax.cond(
@@ -105,8 +109,8 @@ class NoisyParallel(Decoder):
             lambda: carry.ranked,
         )
         view, base = base.view, base.replace(view=None)
-        carry = carry.replace(base=base, ranked=ranked)
-        return self.state(base, carry, ready=ready, ended=ended).replace(view=view)
+        carry = carry.replace(base=base, ranked=ranked, ended=ended)
+        return self.state(carry, ready=ready).replace(view=view)
 
     def finish(self, model, state):
         """The best candidate, and the others."""
@@ -136,9 +140,9 @@ class NoisyParallel(Decoder):
         there = found.scores > NEG / 2
         return found.replace(scores=jnp.where(there, scores, NEG)).best(count)
 
-    def state(self, base: State, carry: Carry, *, ready: Array, ended: Array) -> State:
+    def state(self, carry: Carry, *, ready: Array) -> State:
         """The frame: empty until the candidates are ranked, and in rows that were ended."""
-        best, stats = carry.ranked, base.stats
+        best, stats, ended = carry.ranked, carry.base.stats, carry.ended
         count, time = best.tokens.shape[1:]
         written = ready & ~ended
         length = jnp.where(written, best.length[:, 0], 0)

@@ -111,7 +111,7 @@ class Masked:
         weight = jnp.where(hidden, weight[:, None], 0)
 
         states = fill(model, context, hidden)
-        if self.masking != "all" and key is not None and len(label) % 2 == 0:
+        if self.masking != "all" and key is not None:
             states, label, weight = of_pairs(hidden, states, label, weight)
         scored = smoothed(model.logits(states), label, self.label_smoothing)
         loss, nll, correct = ((x * weight).sum() for x in scored)
@@ -168,9 +168,13 @@ def of_pairs(hidden: Bool[Array, "batch time"], *arrays: Num[Array, "batch time 
     is for float32.
     """
     batch, time = hidden.shape
-    two = lambda x: jnp.asarray(x).reshape(batch // 2, 2 * time, *x.shape[2:])  # noqa: E731
+
+    def two(x: Array) -> Array:
+        even = jnp.pad(x, [(0, batch % 2), *[(0, 0)] * (x.ndim - 1)])  # a last row that hides none
+        return even.reshape(-1, 2 * time, *x.shape[2:])
+
     places = jnp.argsort(~two(hidden), axis=1)[:, : time + 2]
-    at = jnp.arange(batch // 2)[:, None], places
+    at = jnp.arange(len(places))[:, None], places
     return [two(x).at[at].get(mode="promise_in_bounds", unique_indices=True) for x in arrays]
 
 

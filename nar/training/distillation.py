@@ -67,10 +67,7 @@ def distill(
     _check_shard(*shard)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    sources = {
-        split: Lines(f"{one_line(corpus[i][0])}\n".encode() for i in range(len(corpus)))
-        for split, corpus in corpora.items()
-    }
+    sources = {split: _sources(corpus) for split, corpus in corpora.items()}
     settings = {
         "weights": translator.weights,
         "decoder": repr(decoder),
@@ -108,16 +105,30 @@ def distill(
         return True
 
 
-def load_distilled(directory: str | os.PathLike[str], split: str) -> Pairs:
+def load_distilled(
+    directory: str | os.PathLike[str], split: str, original: Corpus | None = None
+) -> Pairs:
     """A split of what `distill` made.
 
+    Args:
+        directory: where it is.
+        split: its name.
+        original: what it must have been made of; None: that is not checked.
+
     Raises:
-        NarError: there is nothing, or it is not whole.
+        NarError: there is nothing, it is not whole, or it was made of another text.
     """
     directory = pathlib.Path(directory)
     if not (directory / PROVENANCE).is_file() or "lines" not in read_json(directory / PROVENANCE):
         raise NarError(f"{directory} holds no whole distilled corpus")
+    made_of = read_json(directory / PROVENANCE)["sources"]
+    if original is not None and made_of.get(split) != digest(_sources(original)):
+        raise NarError(f"{directory} was made of another text than the {split} text asked for")
     return Pairs(directory, split, SOURCE, TARGET)
+
+
+def _sources(corpus: Corpus) -> Lines:
+    return Lines(f"{one_line(corpus[i][0])}\n".encode() for i in range(len(corpus)))
 
 
 def _check_shard(index: int, count: int) -> None:

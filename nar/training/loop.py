@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self, TypeVar
 
@@ -167,7 +168,7 @@ class Record:
 
     Attributes:
         step: updates made.
-        tokens: target tokens seen.
+        tokens: target tokens predicted.
         best: the lowest validation loss, and its step.
         waited: validations since then.
         data: the place in the data.
@@ -263,7 +264,13 @@ def train(
                     raise KeyboardInterrupt(f"stopped at step {at.step}; the same call goes on")
         chosen = checkpoints.steps[-max(config.average_last, 1) :]
         if at.best and not config.average_last:
-            chosen = [at.best[1]]
+            if at.best[1] in checkpoints.steps:
+                chosen = [at.best[1]]
+            else:
+                warnings.warn(
+                    f"the best checkpoint, of step {at.best[1]}, is gone: the last one is taken",
+                    stacklevel=2,
+                )
         return checkpoints.average(chosen, state.model)
 
 

@@ -97,7 +97,7 @@ class Log:
             "seconds_per_step": seconds / updates,
         }
         self._metrics.write(self._step, "train", values)
-        text = f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} target tokens/s"
+        text = f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} predicted tokens/s"
         if impossible := sum(x for name, x in values.items() if name.endswith("impossible")):
             text += f", {impossible:.0f} rows impossible"
         self._progress("step", self._step, self._steps, text)

@@ -47,6 +47,12 @@ def test_text_of_known_characters_survives(tokenizer, text):
     assert tokenizer.decode([row]) == [text]
 
 
+def test_very_long_texts_are_learnt_from_too():
+    texts = [*sentences(), "žluť " * 2000]
+    tokenizer = Tokenizer.train(texts, vocab_size=120)
+    assert tokenizer.decode(tokenizer.encode(["žluť"])) == ["žluť"]
+
+
 def test_unknown_characters_are_shown(tokenizer):
     (row,) = tokenizer.encode(["日"])
     assert ids.UNK in row

@@ -40,6 +40,9 @@ def still(experiment):
     return dataclasses.replace(experiment, train=STILL)
 
 
+GREEDY = nar.Greedy(max_length=TINY.max_length)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Where a teacher is trained, and has translated its text."""
@@ -67,8 +70,7 @@ def test_the_teachers_words_are_text_to_train_on(runs):
         pairs = [found[i] for i in range(len(found))]
         assert [source for source, _ in pairs] == [original[i][0] for i in range(len(original))]
         sources = [source for source, _ in pairs[:8]]
-        greedy = nar.Greedy(max_length=TINY.max_length)
-        assert [target for _, target in pairs[:8]] == teacher.translate(sources, greedy)
+        assert [target for _, target in pairs[:8]] == teacher.translate(sources, GREEDY)
     tests = [text.open("test", None, runs) for text in (data, TINY.data)]
     assert [tests[0][i] for i in range(12)] == [tests[1][i] for i in range(12)]
     assert data.describe("train") == "the built-in grammar's train set, translated by tiny"
@@ -95,6 +97,19 @@ def test_what_a_teacher_lacks(runs, tmp_path):
     other = dataclasses.replace(TINY, max_length=50)
     with pytest.raises(NarError, match="max_length is 40 there and 50 here"):
         distill(other, runs / "tiny", None)
+
+
+def test_what_a_teacher_wrote_of_other_text_or_as_another_model_is_refused(runs, tmp_path):
+    shutil.copytree(runs / "tiny", tmp_path / "tiny")
+    data = dataclasses.replace(TINY.data, sizes=(299, 20, 12))
+    other = distilled(TINY, TINY, teacher=TINY)
+    other = dataclasses.replace(other, data=dataclasses.replace(other.data, original=data))
+    with pytest.raises(NarError, match="made of another text than the train text asked for"):
+        train(other, tmp_path / "student", None)
+    config = tmp_path / "tiny" / "model" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(NarError, match="was written by the model .*move it away, and distill"):
+        train(distilled(TINY, TINY, teacher=TINY), tmp_path / "student", None)
 
 
 def test_the_command_line_distills(runs, capsys):
@@ -133,6 +148,7 @@ def test_a_parallel_student_begins_with_its_teachers_weights(runs, student):
     provenance = json.loads((directory / "provenance.json").read_text())
     weights = nar.load(runs / "tiny" / "model").weights
     assert provenance["start"] == {"experiment": "tiny", "weights": weights}
+    assert provenance["teacher"] == {**provenance["start"], "decoder": repr(GREEDY)}
     assert json.loads((directory / "model" / "about.json").read_text())["training"] == "distilled"
 
 
@@ -147,6 +163,7 @@ def test_a_run_says_which_objective_it_has(runs, student):
 def test_a_run_from_before_there_were_other_objectives_keeps_its_directory(runs, tmp_path):
     config = json.loads((runs / "tiny" / "config.json").read_text())
     del config["objective"]["name"], config["model"]["upsample"], config["model"]["causal"]
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     (tmp_path / "config.json").write_text(json.dumps(config))
     claim(tmp_path, TINY)
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -238,9 +255,17 @@ def test_in_full_other_students_of_the_same_text_are_helped_too(runs, student):
     # A run without a language model has none to lend.
     *_, found = systems(other, runs / other.name, beside=[runs / student.name], full=True)
     assert (found.name, found.decoders) == (student.name, student.decoders)
-    # What learnt another text is no comparison.
-    apart = dataclasses.replace(student, data=TINY.data)
-    *_, found = systems(apart, runs / student.name, beside=[runs / other.name], full=True)
+    # What began with another model is not helped; a run from before there was `more` has none.
+    about, config = (runs / other.name / name for name in ("provenance.json", "config.json"))
+    before = json.loads(about.read_text())
+    about.write_text(json.dumps({**before, "start": {"experiment": "tiny", "weights": "others"}}))
+    *_, found = systems(student, runs / student.name, beside=[runs / other.name], full=True)
+    assert found.decoders == other.decoders
+    about.write_text(json.dumps(before))
+    older = json.loads(config.read_text())
+    del older["language"], older["more"]
+    config.write_text(json.dumps(older))
+    *_, found = systems(student, runs / student.name, beside=[runs / other.name], full=True)
     assert found.decoders == other.decoders
 
 

@@ -91,6 +91,7 @@ def test_another_training_in_the_same_directory_is_refused(directory, report):
 def test_settings_that_an_older_run_does_not_know_have_their_defaults(directory, report, tmp_path):
     config = json.loads((directory / "config.json").read_text())
     del config["start"], config["model"]["rope_theta"], config["train"]["accumulation"]
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     (tmp_path / "config.json").write_text(json.dumps(config))
     claim(tmp_path, TINY)
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -204,8 +205,22 @@ def test_missing_files_are_named(tmp_path):
 
 
 def test_a_benchmark_needs_a_trained_model(tmp_path):
-    with pytest.raises(NarError, match="train it first"):
-        bench(TINY, tmp_path, None)
+    for path in (tmp_path, tmp_path / "new"):
+        with pytest.raises(NarError, match="train it first"):
+            bench(TINY, path, None)
+    assert not any(tmp_path.iterdir())
+
+
+def test_settings_that_cannot_be_trained_claim_no_directory(tmp_path):
+    for wrong, message in (
+        (dataclasses.replace(TINY, tokens_per_batch=8), "tokens_per_batch=8: a batch of 1 rows"),
+        (dataclasses.replace(TINY, max_length=97), "max_length=97: the model has 96 positions"),
+    ):
+        with pytest.raises(NarError, match=message):
+            train(wrong, tmp_path, None)
+    train(TINY, tmp_path, None)
+    with pytest.raises(NarError, match="max_length is 40 there and 97 here"):
+        train(dataclasses.replace(TINY, max_length=97), tmp_path, None)
 
 
 def test_the_command_line_lists_and_explains(capsys):

@@ -151,6 +151,10 @@ def test_early_stopping_returns_the_best(tmp_path):
     again = walk(tmp_path, Walk(goal=4.4), steps=50, validate_every=2, keep=1, patience=2)
     assert again == found  # and nothing was trained further
     assert len(lines(tmp_path, "validation")) == 4
+    (tmp_path / "checkpoints" / "4").rename(tmp_path / "damaged")  # as a message may advise
+    with pytest.warns(UserWarning, match="best checkpoint, of step 4, is gone: the last one"):
+        last = walk(tmp_path, Walk(goal=4.4), steps=50, validate_every=2, keep=1, patience=2)
+    assert last == pytest.approx(8.0)
 
 
 def test_without_validation_the_result_is_the_last(tmp_path):
