@@ -346,6 +346,11 @@ class Decoder(abc.ABC):
         return {TARGET: Needs(causal=True)}
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """What of a bundle it uses, by role: the models it needs, and what is no model."""
+        return tuple(self.needs)
+
+    @property
     @abc.abstractmethod
     def lossless(self) -> Lossless:
         """Whether the output is greedy's, a sample of the model's distribution, or neither."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from nar.core import Decoder, Source
+from nar.data.batching import evaluation_batches
 from nar.drivers import decode, stream
 from nar.errors import NarError
 from nar.ops import numbered_keys
@@ -123,7 +124,14 @@ def unfold(
     for i, source in zip(rows, sources, strict=True):
         if room is not None and len(source) > room:
             raise NarError(f"text {i + 1} has {len(source)} tokens: at most {room} fit")
-    batch = Source.of(sources).replace(limit=jnp.asarray([most[i] for i in rows], jnp.int32))
+    for i in rows:
+        if not 1 <= most[i] <= decoder.max_length:
+            raise NarError(
+                f"limit {most[i]} of text {i + 1}: it must be in 1..{decoder.max_length}"
+            )
+    _, padded = next(evaluation_batches([max(sources, key=len)], 1, max_length=room))
+    batch = Source.of(sources, width=padded.tokens.shape[1])  # one of few widths
+    batch = batch.replace(limit=jnp.asarray([most[i] for i in rows], jnp.int32))
     decoder.check(translator.model, batch)
     key = jax.random.key(0) if key is None else key
     folded = np.array(rows if numbers is None else [numbers[i] for i in rows])

@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,11 +39,13 @@ class Translator:
         model: any model of the Protocol, or a `Bundle`.
         tokenizer: its vocabulary.
         weights: an id that changes with the weights; reports and journals name it.
+        ids: of a bundle, the same of each of its members, by role.
     """
 
     model: Any
     tokenizer: Vocabulary
     weights: str
+    ids: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def translate(
         self,
@@ -88,7 +90,8 @@ class Translator:
         """Each text's new piece after every step, as soon as it is certain.
 
         A piece holds whole characters, and nothing that may turn out to be a stop string. All
-        pieces of a text together are what `translate` gives, line breaks as they are.
+        pieces of a text together are what `translate` gives, line breaks as they are; but for bytes
+        that are no whole character, with which some tokenizers spoil those before them.
 
         Args:
             texts: decoded together, as one batch.
@@ -263,7 +266,7 @@ def load(
     """
     translator = _load_one(pathlib.Path(directory))
     others: dict[str, Any] = {}
-    weights = [translator.weights]
+    ids = {TARGET: translator.weights}
     for name, path in ((DRAFT, draft), (RERANKER, reranker)):
         if path is None:
             continue
@@ -274,18 +277,18 @@ def load(
                 "the target's"
             )
         others[name] = other.model
-        weights.append(other.weights)
+        ids[name] = other.weights
     if corpus is not None:
         others[CORPUS] = SuffixArray.of(translator.tokenizer.encode_outputs(read_texts(corpus)))
-        weights.append(hash_files(pathlib.Path(corpus))[:12])
+        ids[CORPUS] = hash_files(pathlib.Path(corpus))[:12]
     if language is not None:
         pieces = translator.tokenizer.pieces(range(translator.tokenizer.vocab_size))
         others[LANGUAGE] = read_arpa(language, pieces)
-        weights.append(hash_files(pathlib.Path(language))[:12])
+        ids[LANGUAGE] = hash_files(pathlib.Path(language))[:12]
     if not others:
         return translator
     model = Bundle.of(**{TARGET: translator.model}, **others)
-    return dataclasses.replace(translator, model=model, weights="+".join(weights))
+    return dataclasses.replace(translator, model=model, weights="+".join(ids.values()), ids=ids)
 
 
 def _load_one(directory: pathlib.Path) -> Translator:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nar
+from nar import drivers
 from nar.data.tokenizer import Tokenizer
 from nar.errors import NarError
 from nar.streaming import Unfolding
@@ -102,6 +103,15 @@ def test_stops_and_limits_are_each_rows_own(translator):
     assert found[2].split() == whole[2].split()[:3]
 
 
+def test_sources_of_similar_lengths_are_one_program(translator):
+    stream = lambda text: list(translator.stream([text], DECODERS[0]))  # noqa: E731
+    stream("a b c")
+    before = drivers._step._cache_size()
+    stream("a")
+    stream("a b c d")
+    assert drivers._step._cache_size() == before
+
+
 def test_rows_that_stopped_cost_nothing_more(translator):
     decoder = DECODERS[0]
     whole = translator.translate(["a b c"], decoder)[0]
@@ -176,7 +186,7 @@ def test_bad_input_comes_first(translator):
         ({"stop": [""]}, "each must be a string that is not empty"),
         ({"stop": [["a"], []]}, "2 sequences for 4 texts"),
         ({"limits": [1, 2]}, "2 limits for 4 texts"),
-        ({"limits": [13, 1, 1, 1]}, re.escape("source.limit[0] is 13: it must be in 1..12")),
+        ({"limits": [13, 1, 1, 1]}, "limit 13 of text 1: it must be in 1..12"),
     ]:
         with pytest.raises(NarError, match=message):
             translator.stream(TEXTS, DECODERS[0], **options)

@@ -198,8 +198,8 @@ def accepted_tokens(report: Report, axis: "Axes") -> None:
     most = max((len(row.accepted or []) for row in rows), default=1)
     shares = np.zeros((len(rows), max(most - 1, 1)))
     for line, row in enumerate(rows):
-        counts = np.array((row.accepted or [])[1:], float)
-        shares[line, : len(counts)] = counts / max(counts.sum(), 1)
+        counts = np.array(row.accepted or [0], float)
+        shares[line, : len(counts) - 1] = counts[1:] / max(counts.sum(), 1)
     left, shades = np.zeros(len(rows)), ("#d6e4f0", "#8db8dd", "#3b86c4", "#0b5a9c", "#063a68")
     groups = ((1, 2, "1"), (2, 3, "2"), (3, 4, "3"), (4, 6, "4–5"), (6, most + 1, "6 or more"))
     for (first, end, name), shade in zip(groups, shades, strict=True):

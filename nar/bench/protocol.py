@@ -28,12 +28,13 @@ from nar.bench.quality import Interval, Judge, MetricName, interval
 from nar.bench.report import Report, Row, machine
 from nar.bench.step_cost import StepCosts, up_to
 from nar.bench.tuned import described
-from nar.core import Decoder, Source, role
+from nar.core import TARGET, Decoder, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import Corpus, fingerprint
 from nar.decoders import Greedy, make
 from nar.drivers import flops
 from nar.errors import IncompatibleModel, NarError, at_least
+from nar.lines import one_line
 from nar.model import TransformerConfig
 from nar.translator import Translator, load
 
@@ -124,7 +125,9 @@ class System:
             name=about.get("name", directory.resolve().name),
             translator=translator,
             decoders=tuple(described(name, translator.weights) for name in decoders),
-            max_length=max_length or about.get("max_length", translator.max_length),
+            max_length=about.get("max_length", translator.max_length)
+            if max_length is None
+            else max_length,
             training=about.get("training", "unknown"),
             seed=about.get("seed"),
         )
@@ -192,7 +195,9 @@ def bench(
         outputs: list[str] | None = None
         if entry.contender:
             tokens = found.work[entry.contender].outputs
-            outputs = entry.system.translator.tokenizer.decode(tokens[i] for i in range(len(pairs)))
+            written = [tokens[i] for i in range(len(pairs))]
+            found_texts = entry.system.translator.texts(entry.contender.sources, written)
+            outputs = [one_line(text) for text in found_texts]
             scores = vars(judge.quality(outputs))
             rows.append(entry.row(**scores, **found.numbers(entry.contender)))
             keep(rows[-1], outputs)
@@ -224,14 +229,17 @@ class _Entry:
     def row(self, **found: Any) -> Row:
         """A row of this decoder on this model, with what was found."""
         translator, decoder = self.system.translator, self.decoder
+        ids = [translator.ids[name] for name in decoder.reads if name in translator.ids]
+        needed = (TARGET,) if self.skipped else tuple(decoder.needs)
+        models = [role(translator.model, name) for name in needed]
         return Row(
             decoder=self.name,
             family=decoder.family,
             lossless=decoder.lossless,
             model=self.system.name,
-            weights=translator.weights,
+            weights="+".join(ids) or translator.weights,
             architecture=architecture(translator.model),
-            parameters=sum(x.size for x in jax.tree.leaves(translator.model)),
+            parameters=sum(x.size for x in jax.tree.leaves(models)),
             training=self.system.training,
             seed=self.system.seed,
             oracle_length=bool(getattr(decoder, "oracle_length", False)),
@@ -242,18 +250,22 @@ class _Entry:
 def _entries(system: System, texts: Sequence[str]) -> list[_Entry]:
     """The decoders of a system: those that its model can run, and why the others cannot."""
     decoders, translator = system.make_decoders(), system.translator
-    sources = translator.encode(texts)
-    longest = role(translator.model).spec.max_source
-    _, source = next(evaluation_batches(sources, 1, max_length=longest))
-    source = source.replace(limit=jnp.ones_like(source.length))  # an oracle has been told it
-    baseline, found = None, []
+    sources, baseline, found = translator.encode(texts), None, []
     for name, decoder in decoders.items():
+        if decoder.max_length != system.max_length:
+            raise NarError(
+                f"{name}: it writes at most {decoder.max_length} tokens and {system.name}'s others "
+                f"{system.max_length}, which is no comparison"
+            )
         common = {"system": system, "name": name, "decoder": decoder}
         try:
-            decoder.check(translator.model, source)
+            most = room(decoder, translator.model)
         except IncompatibleModel as error:
             found.append(_Entry(**common, skipped=str(error)))
             continue
+        _, source = next(evaluation_batches(sources, 1, max_length=most))
+        told = source.replace(limit=jnp.ones_like(source.length))  # an oracle has been
+        decoder.check(translator.model, told)
         contender = Contender(
             decoder=decoder, model=translator.model, sources=sources, baseline=baseline
         )
@@ -291,6 +303,8 @@ class _Findings:
         lossless = c.decoder.lossless == "greedy"
         total, chunks = sum(mine.seconds), np.divide(self.work[base].seconds, mine.seconds)
         calls = float(np.mean([*mine.calls.values()]))
+        inner = getattr(c.decoder, "base", None)  # how often its loop runs is not in the program
+        loops = isinstance(inner, Decoder) and inner.max_steps > 1
         first, then = flops(c.decoder, c.model, typical(c))
         return {
             "exact_match": float(np.mean(equal)) if equal else None,
@@ -308,7 +322,7 @@ class _Findings:
             "tokens_per_call": sum(map(len, mine.outputs.values())) / sum(mine.calls.values()),
             "positions": float(np.mean([*mine.positions.values()])),
             "accepted": [mine.accepted[n] for n in range(max(mine.accepted) + 1)],
-            "flops_per_sentence": first + then * calls,
+            "flops_per_sentence": None if loops else first + then * calls,
             "peak_memory_mb": self.peak_bytes[c, self.sizes[c]] / 1e6,
             "compile_s": self.compile_s[c],
         }

@@ -47,7 +47,7 @@ class Row(Quality):
         tokens_per_call: tokens written over calls.
         positions: positions scored for a sentence; mean.
         accepted: how many calls accepted 0, 1, 2, ... tokens.
-        flops_per_sentence: of the compiled program, at the mean number of calls.
+        flops_per_sentence: of the program as XLA is given it, at the mean number of calls.
         peak_memory_mb: what the program holds at the best batch, weights included.
         compile_s: to trace and compile the program for one shape; median.
         oracle_length: whether the decoder was told the length of greedy's output.

@@ -88,10 +88,11 @@ def tune(
     """
     for option, value in (("sentences", sentences), ("finalists", finalists), ("repeats", repeats)):
         at_least(option, value, 1)
-    texts = [text for text in texts if text.strip()]
-    if not texts:
+    real = [i for i, text in enumerate(texts) if text.strip()]
+    if not real:
         raise NarError("there are no texts: tuning needs what is decoded in practice")
-    picked = np.linspace(0, len(texts) - 1, min(sentences, len(texts)), dtype=int)
+    drawn = np.linspace(0, len(real) - 1, min(sentences, len(real)), dtype=int)
+    picked = [real[int(i)] for i in drawn]
     sources = translator.encode([texts[i] for i in picked])
     max_length = translator.max_length if max_length is None else max_length
     room = translator.room(make(BASELINE, max_length=max_length))

@@ -33,6 +33,11 @@ class CorpusLookup(SpeculativeDecoder):
             guesses=self.guesses, ngram=self.ngram, candidates=self.candidates
         )
 
+    @property
+    def reads(self):
+        """Also the corpus."""
+        return (*super().reads, CORPUS)
+
     def check(self, model, source):
         """Also: there is a corpus, of tokens that the model knows."""
         super().check(model, source)

@@ -105,6 +105,11 @@ class CTCBeam(CTC):
         if not (is_number(self.beta) and np.isfinite(self.beta)):
             raise NarError(f"beta={self.beta!r}: it must be a number")
 
+    @property
+    def reads(self):
+        """Also the language model, where it has a weight."""
+        return (*super().reads, LANGUAGE) if self.alpha else super().reads
+
     def check(self, model, source):
         """Also: where it has a weight, there is a language model of the model's vocabulary."""
         super().check(model, source)

@@ -81,6 +81,11 @@ class NoisyParallel(Decoder):
         """What the base decoder needs, and a causal model."""
         return {**self.inner.needs, RERANKER: Needs(causal=True)}
 
+    @property
+    def reads(self):
+        """What the base decoder reads, and the causal model."""
+        return (*self.inner.reads, RERANKER)
+
     def check(self, model, source):
         """Also: the base decoder can decode, and both models speak the same tokens."""
         super().check(model, source)

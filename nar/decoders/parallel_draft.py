@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nar.core import Decoder, role
+from nar.core import TARGET, Decoder, role
 from nar.decoders.ctc import CTC
 from nar.decoders.speculative import SpeculativeDecoder
 from nar.drafters.draft_model import DRAFT
@@ -35,6 +35,12 @@ class ParallelDraft(SpeculativeDecoder):
     def drafter(self) -> Parallel:
         """The parallel decoder."""
         return Parallel(base=self.base, guesses=self.guesses, suffix=self.suffix, reach=self.reach)
+
+    @property
+    def reads(self):
+        """The target, and what the parallel decoder reads."""
+        others = [DRAFT if name == TARGET else name for name in self.base.reads]
+        return tuple(dict.fromkeys((TARGET, *others)))
 
     def check(self, model, source):
         """Also: both models speak the same tokens, and the parallel decoder can decode."""

@@ -323,6 +323,55 @@ def test_every_model_of_a_bundle_is_part_of_a_prediction(monkeypatch):
     assert costs.predict(decoder, idle) == pytest.approx((1 + 2 * 1.5) + 10)
 
 
+def test_a_row_speaks_of_the_models_that_its_decoder_needs(tokenizer):
+    target, draft = (translator(tokenizer, decoder_layers=n) for n in (2, 1))
+    both = dataclasses.replace(
+        target, model=nar.Bundle.of(target=target.model, draft=draft.model), weights="t+d",
+        ids={"target": "t", "draft": "d"},
+    )  # fmt: skip
+    system = System(name="m", translator=both, decoders=("speculative",), max_length=10)
+    greedy, speculative = (entry.row() for entry in _entries(system, ["a b", "c"]))
+    sizes = [sum(x.size for x in jax.tree.leaves(one.model)) for one in (target, draft)]
+    assert (greedy.weights, greedy.parameters) == ("t", sizes[0])
+    assert (speculative.weights, speculative.parameters) == ("t+d", sum(sizes))
+
+
+def test_another_length_is_no_comparison(tokenizer):
+    system = System(
+        name="m", translator=translator(tokenizer), decoders=("jacobi:max_length=4",), max_length=10
+    )
+    with pytest.raises(
+        NarError, match=r"max_length=4: it writes at most 4 tokens and m's others 10"
+    ):
+        _entries(system, ["a b"])
+
+
+def test_prompts_that_just_fit_are_measured(tokenizer):
+    model = translator(tokenizer, encoder=False, max_positions=40)
+    system = System(name="m", translator=model, decoders=(), max_length=10)
+    fits = model.encode(["a " * 29])
+    assert len(fits[0]) == 30
+    (entry,) = _entries(system, ["a " * 29, "b"])
+    assert entry.contender
+    with pytest.raises(NarError, match="source 1 has 31 tokens: longer than max_length=30"):
+        _entries(system, ["b", "a " * 30])
+
+
+def test_the_work_of_a_loop_in_a_loop_is_not_in_the_program(tokenizer):
+    canvas = random_model(
+        vocab_size=tokenizer.vocab_size, causal=False, bidirectional=True, length_classes=8
+    )
+    both = nar.Bundle.of(target=canvas, reranker=translator(tokenizer).model)
+    model = nar.Translator(model=both, tokenizer=tokenizer, weights="")
+    names = [f"noisy-parallel:base=(mask-predict:calls={calls})" for calls in (1, 2)]
+    reader = System(name="m", translator=translator(tokenizer), decoders=(), max_length=10)
+    system = System(name="n", translator=model, decoders=tuple(names), max_length=10)
+    found = bench([reader, system], CORPUS, title="t", data="d", protocol=QUICK)
+    _, one, two = found.rows
+    assert one.flops_per_sentence > 0
+    assert two.flops_per_sentence is None
+
+
 def test_nobody_tells_an_oracle_where_there_is_no_greedy(tokenizer):
     model = translator(tokenizer, causal=False, bidirectional=True, length_classes=8)
     names = ("mask-predict", "mask-predict:oracle_length=true")

@@ -4,8 +4,9 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from matplotlib.figure import Figure
 
-from nar.bench.figures import figures, label
+from nar.bench.figures import accepted_tokens, figures, label
 from nar.bench.page import marked, page, write_page
 from nar.bench.quote import quote
 from nar.bench.report import VERSION, Report, Row, machine, rounded
@@ -177,6 +178,16 @@ def test_pictures_are_drawn_of_all_that_was_measured():
     errors = {"bleu": None, "token_error": 13.1, "token_error_ci": (12.5, 13.7)}
     of_errors = figures(report(row(**errors, bleu_by_length=[]), metric="token_error"))
     assert "bleu_by_length" not in of_errors
+
+
+def test_calls_that_accepted_nothing_are_calls():
+    drawn = Figure()
+    axis = drawn.subplots()
+    accepted_tokens(report(row(accepted=[0, 4]), row(accepted=[30, 50, 15, 5])), axis)
+    width = lambda line: sum(bars[line].get_width() for bars in axis.containers)  # noqa: E731
+    assert width(0) == pytest.approx(1)
+    assert width(1) == pytest.approx(0.7)
+    assert axis.containers[0][1].get_width() == pytest.approx(0.5)
 
 
 def test_raw_and_distilled_training_share_no_picture_of_quality_and_no_table():

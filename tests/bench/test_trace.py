@@ -182,6 +182,12 @@ def test_every_decoder_ends_in_its_output(translator, name):
     assert nar.make(describe(decoder)) == decoder
 
 
+def test_a_decoder_in_a_decoder_is_described_as_it_is_read():
+    for text in ("parallel-draft:base=(mask-predict:lengths=2,calls=4),guesses=5",
+                 "noisy-parallel:base=(ctc-beam:nbest=5)"):  # fmt: skip
+        assert describe(nar.make(text)) == text
+
+
 def test_a_tree_shows_the_branch_that_was_taken(tokenizer):
     """Two guesses for a place, one accepted: what follows is what was said after that one."""
     ein, hund, sieht = tokenizer.encode(["ein Hund sieht"])[0][:3]
