@@ -50,7 +50,7 @@ CASES = {
     "mask-predict": MaskPredict(max_length=12, calls=4, lengths=3),
     "threshold-unmasking": ThresholdUnmasking(max_length=12, threshold=0.5, block=5),
     "quota-unmasking": QuotaUnmasking(max_length=12, calls=5, lengths=2),
-    "noisy-parallel": NoisyParallel(max_length=12, base=MaskPredict(calls=4, lengths=3)),
+    "noisy-parallel": NoisyParallel(max_length=12, base=MaskPredict(calls=1, lengths=3)),
     "parallel-draft": ParallelDraft(max_length=12, guesses=4, suffix=2, reach=2),
 }
 """One decoder of every kind; a new kind needs a line here."""

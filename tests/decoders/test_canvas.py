@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,6 +207,15 @@ def test_a_row_that_is_ended_stays_so_until_the_others_are_ranked():
         assert not length[ended].any()
         assert (tokens[ended] == PLAIN.spec.pad).all()
     assert length[~ended].all()
+
+
+def test_steps_after_the_ranking_change_nothing():
+    decoder = nar.NoisyParallel(max_length=12, base=MaskPredict(calls=4, lengths=2))
+    bundle = nar.Bundle.of(target=PLAIN, reranker=random_model())
+    output, steps = nar.trace(decoder, bundle, LONG, steps=7)
+    chex.assert_trees_all_equal(output, nar.decode(decoder, bundle, LONG))
+    assert (steps.length[-1] == output.length).all()
+    assert output.length.all()
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6])
