@@ -60,6 +60,11 @@ def student(runs):
     return experiment
 
 
+def rewrite(path, change):
+    """Changes a JSON file."""
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
 # ----------------------------------------------------------------------------------- the teacher
 def test_the_teachers_words_are_text_to_train_on(runs):
     data = DistilledData(teacher="tiny", original=TINY.data)
@@ -177,6 +182,16 @@ def test_the_model_that_a_run_began_with_stays_the_same(runs, student, tmp_path)
     (tmp_path / student.name / "model" / "about.json").unlink()  # not finished
     config = tmp_path / "tiny" / "model" / "config.json"
     config.write_text(config.read_text() + "\n")
+    rewrite(  # as if it had written its text again
+        tmp_path / "tiny" / "distilled" / "provenance.json",
+        lambda about: about | {"weights": nar.load(tmp_path / "tiny" / "model").weights},
+    )
+    with pytest.raises(NarError, match="teacher.weights is '.*' there and '.*' here"):
+        train(student, tmp_path / student.name, None)
+    rewrite(
+        tmp_path / student.name / "provenance.json",
+        lambda about: {name: about[name] for name in about if name != "teacher"},
+    )
     with pytest.raises(NarError, match="start.weights is '.*' there and '.*' here"):
         train(student, tmp_path / student.name, None)
 
