@@ -301,7 +301,7 @@ def bench(
     """
     corpora = open_corpora(experiment, run_dir, data_dir)
     runs.check(run_dir, experiment)
-    runs.trained(run_dir)
+    runs.trained(run_dir)  # or raises, before anything is written
     runs.record(run_dir, corpora)
     if experiment.language and full:
         learn_language(experiment, corpora["train"], run_dir)

@@ -120,16 +120,14 @@ def unfold(
     rows = [i for i, text in enumerate(texts) if text.strip()]
     if not rows:
         return iter(())
-    sources, room = translator.encode([texts[i] for i in rows]), translator.room(decoder)
-    for i, source in zip(rows, sources, strict=True):
-        if room is not None and len(source) > room:
-            raise NarError(f"text {i + 1} has {len(source)} tokens: at most {room} fit")
+    sources = translator.fitting(texts, decoder, rows)
     for i in rows:
         if not 1 <= most[i] <= decoder.max_length:
             raise NarError(
                 f"limit {most[i]} of text {i + 1}: it must be in 1..{decoder.max_length}"
             )
-    _, padded = next(evaluation_batches([max(sources, key=len)], 1, max_length=room))
+    longest = [max(sources, key=len)]
+    _, padded = next(evaluation_batches(longest, 1, max_length=translator.room(decoder)))
     batch = Source.of(sources, width=padded.tokens.shape[1])  # one of few widths
     batch = batch.replace(limit=jnp.asarray([most[i] for i in rows], jnp.int32))
     decoder.check(translator.model, batch)

@@ -157,6 +157,21 @@ class Translator:
         prompt = not role(self.model).spec.encoder
         return self.tokenizer.encode([one_line(text) for text in texts], prompt=prompt)
 
+    def fitting(
+        self, texts: Sequence[str], decoder: Decoder, numbers: Sequence[int]
+    ) -> list[list[int]]:
+        """The sources of some of the texts, by number, none of them too long for a decoder.
+
+        Raises:
+            IncompatibleModel: the model lacks what the decoder needs.
+            NarError: a text is too long, which is named, counted from 1.
+        """
+        sources, room = self.encode([texts[i] for i in numbers]), self.room(decoder)
+        for i, source in zip(numbers, sources, strict=True):
+            if room is not None and len(source) > room:
+                raise NarError(f"text {i + 1} has {len(source)} tokens: at most {room} fit")
+        return sources
+
     def cut(self, source: Sequence[int], room: int) -> list[int]:
         """A source's first `room` tokens, the last of them EOS; of a prompt the last ones.
 

@@ -121,13 +121,12 @@ class System:
         translator = load(directory, **helpers)
         path = directory / ABOUT
         about = json.loads(path.read_text()) if path.is_file() else {}
+        most: int = about.get("max_length", translator.max_length)
         return cls(
             name=about.get("name", directory.resolve().name),
             translator=translator,
             decoders=tuple(described(name, translator.weights) for name in decoders),
-            max_length=about.get("max_length", translator.max_length)
-            if max_length is None
-            else max_length,
+            max_length=most if max_length is None else max_length,
             training=about.get("training", "unknown"),
             seed=about.get("seed"),
         )
@@ -194,10 +193,9 @@ def bench(
     for number, entry in enumerate(entries):
         outputs: list[str] | None = None
         if entry.contender:
-            tokens = found.work[entry.contender].outputs
-            written = [tokens[i] for i in range(len(pairs))]
-            found_texts = entry.system.translator.texts(entry.contender.sources, written)
-            outputs = [one_line(text) for text in found_texts]
+            written = found.work[entry.contender].outputs
+            tokens, translator = [written[i] for i in range(len(pairs))], entry.system.translator
+            outputs = [one_line(text) for text in translator.texts(entry.contender.sources, tokens)]
             scores = vars(judge.quality(outputs))
             rows.append(entry.row(**scores, **found.numbers(entry.contender)))
             keep(rows[-1], outputs)
@@ -264,7 +262,7 @@ def _entries(system: System, texts: Sequence[str]) -> list[_Entry]:
             found.append(_Entry(**common, skipped=str(error)))
             continue
         _, source = next(evaluation_batches(sources, 1, max_length=most))
-        told = source.replace(limit=jnp.ones_like(source.length))  # an oracle has been
+        told = source.replace(limit=jnp.ones_like(source.length))  # as an oracle has been
         decoder.check(translator.model, told)
         contender = Contender(
             decoder=decoder, model=translator.model, sources=sources, baseline=baseline

@@ -169,12 +169,12 @@ def trace_text(translator: Translator, decoder: Decoder, text: str) -> Graph:
 def describe(decoder: Decoder) -> str:
     """The decoder as `nar.make` reads it: its name, and what is not as by default."""
     names = {cls: name for name, cls in DECODERS.items()}
-    values = {field.name: getattr(decoder, field.name) for field in dataclasses.fields(decoder)}
-    options = [
-        f"{field.name}={f'({describe(value)})' if isinstance(value, Decoder) else value}"
-        for field in dataclasses.fields(decoder)
-        if (value := values[field.name]) != field.default
-    ]
+    options = []
+    for field in dataclasses.fields(decoder):
+        value = getattr(decoder, field.name)
+        if value != field.default:
+            text = f"({describe(value)})" if isinstance(value, Decoder) else value
+            options.append(f"{field.name}={text}")
     name = names.get(type(decoder), type(decoder).__name__)
     return ":".join(filter(None, [name, ",".join(options)]))
 

@@ -93,12 +93,8 @@ def tune(
         raise NarError("there are no texts: tuning needs what is decoded in practice")
     drawn = np.linspace(0, len(real) - 1, min(sentences, len(real)), dtype=int)
     picked = [real[int(i)] for i in drawn]
-    sources = translator.encode([texts[i] for i in picked])
     max_length = translator.max_length if max_length is None else max_length
-    room = translator.room(make(BASELINE, max_length=max_length))
-    for i, source in zip(picked, sources, strict=True):
-        if room is not None and len(source) > room:
-            raise NarError(f"text {i + 1} has {len(source)} tokens: at most {room} fit")
+    sources = translator.fitting(texts, make(BASELINE, max_length=max_length), picked)
     trials = _Trials(translator, sources, max_length, progress)
     for family, options in (SPACE if space is None else space).items():
         trials.search(family, options)
