@@ -52,7 +52,7 @@ def main(
     programs, predicted = {}, {}
     for name, (model, decoder) in works.items():
         programs[name] = compile_decode(decoder, model, source, key=key)
-        (work,) = work_by_row(programs[name](model, source, key))
+        (work,) = work_by_row(programs[name](source, key))
         costs = StepCosts(
             model,
             source=source,
@@ -63,9 +63,9 @@ def main(
 
     spent: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
-        for name, (model, _) in works.items():
+        for name in works:
             start = time.perf_counter()
-            jax.block_until_ready(programs[name](model, source, key))
+            jax.block_until_ready(programs[name](source, key))
             spent[name].append(1e3 * (time.perf_counter() - start))
     first = next(iter(works))
     print(f"{length} tokens, batch 1")

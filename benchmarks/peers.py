@@ -55,16 +55,22 @@ def nar_decoder(directory: pathlib.Path, description: str, most: int) -> Peer:
 
 
 def _nar(directory: pathlib.Path, description: str, most: int) -> Run:
+    import jax
+
     import nar
     from nar.data.batching import evaluation_batches
-    from nar.drivers import decode
+    from nar.drivers import Program, compile_decode
 
-    translator = nar.load(directory)
+    translator, key = nar.load(directory), jax.random.key(0)
     decoder = translator.make_decoder(description, most)
+    programs: dict[tuple[int, ...], Program] = {}
 
     def run(sources: Sequence[Ids]) -> list[Ids]:
         rows, source = next(evaluation_batches(sources, len(sources)))
-        output = decode(decoder, translator.model, source)
+        shape = source.tokens.shape
+        if shape not in programs:
+            programs[shape] = compile_decode(decoder, translator.model, source, key=key)
+        output = programs[shape](source, key)
         tokens, length = np.asarray(output.tokens), np.asarray(output.length)
         found: list[Ids] = [[] for _ in sources]
         for place, row, n in zip(rows, tokens, length, strict=False):

@@ -25,7 +25,7 @@ from nar.decoders import (
     register,
 )
 from nar.drafters import SuffixArray
-from nar.drivers import decode, stream, trace
+from nar.drivers import compile_decode, decode, stream, trace
 from nar.errors import IncompatibleModel, NarError
 from nar.model import Model, Transformer, TransformerConfig
 from nar.ngram import NGram
@@ -67,6 +67,7 @@ __all__ = [
     "Transformer",
     "TransformerConfig",
     "Translator",
+    "compile_decode",
     "decode",
     "load",
     "make",

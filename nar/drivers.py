@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -33,10 +33,40 @@ def decode(
     return _decode(decoder, model, source, key)
 
 
+class Program:
+    """A function of a model and more arrays, compiled for one model: call it with the other arrays.
+
+    The model's arrays are looked up here, once. To do so in every call, as jit does, takes Python
+    0.3 ms, which is a tenth of what a small model needs to decode a sentence.
+
+    Args:
+        function: of the model and of `arrays`.
+        model: a model, or a `Bundle`; its weights stay as they are now.
+        *arrays: whose shapes are compiled for.
+
+    Attributes:
+        compiled: the program, of the model's arrays and the others.
+    """
+
+    def __init__(self, function: Callable[..., Any], model: Any, *arrays: Any):
+        self._leaves, structure = jax.tree.flatten(model)
+
+        def run(leaves: list[Array], *arrays: Any) -> Any:
+            return function(structure.unflatten(leaves), *arrays)
+
+        self.compiled = jax.jit(run).lower(self._leaves, *arrays).compile()
+
+    def __call__(self, *arrays: Any) -> Any:
+        """What the function returns."""
+        return self.compiled(self._leaves, *arrays)
+
+
 def compile_decode(
     decoder: Decoder, model: Any, source: Source, *, key: Key[Array, "..."] | None = None
-) -> jax.stages.Compiled:
-    """The program that `decode` would run, for these shapes; call it with (model, source, key).
+) -> Program:
+    """The program that `decode` would run, for this model and these shapes.
+
+    Call it with (source, key): where single sentences have to be fast.
 
     Args:
         decoder: as in `decode`.
@@ -45,7 +75,7 @@ def compile_decode(
         key: as in `decode`.
     """
     key = _check(decoder, model, source, key)
-    return _decode.lower(decoder, model, source, key).compile()
+    return Program(functools.partial(_decode, decoder), model, source, key)
 
 
 def flops(decoder: Decoder, model: Any, source: Source) -> tuple[float, float]:

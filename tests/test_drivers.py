@@ -210,3 +210,15 @@ def test_the_last_rows_of_many_go_on_alone(name, monkeypatch):
     )  # fmt: skip
     if short.nbest is not None:
         np.testing.assert_array_equal(short.nbest.tokens, whole.nbest.tokens)
+
+
+def test_a_compiled_decode_is_that_of_decode(model, source):
+    pair = Bundle.of(target=model, draft=random_model(seed=1))
+    key = jax.random.key(0)
+    for decoder, given in ((DECODER, model), (nar.SpeculativeDecoding(max_length=12), pair)):
+        program = nar.compile_decode(decoder, given, source, key=key)
+        shorter = source.replace(length=jnp.ones_like(source.length))
+        for batch in (source, shorter):
+            chex.assert_trees_all_equal(program(batch, key), nar.decode(decoder, given, batch))
+    with pytest.raises(TypeError, match="compiled"):
+        program(Source.of([[5, 6]]), key)

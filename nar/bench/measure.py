@@ -20,7 +20,7 @@ from jaxtyping import Int
 
 from nar.core import TARGET, Decoder, Output, Source, role, room
 from nar.data.batching import evaluation_batches
-from nar.drivers import compile_decode
+from nar.drivers import Program, compile_decode
 from nar.ops import numbered_keys
 from nar.testing.oracles import teacher_forced
 
@@ -64,7 +64,7 @@ class Programs:
 
     def __init__(self, seed: int):
         self._key = jax.random.key(seed)
-        self._programs: dict[tuple[Contender, tuple[int, ...]], jax.stages.Compiled] = {}
+        self._programs: dict[tuple[Contender, tuple[int, ...]], Program] = {}
         self.compile_s: dict[Contender, list[float]] = collections.defaultdict(list)
         self.peak_bytes: collections.Counter[tuple[Contender, int]] = collections.Counter()
 
@@ -94,17 +94,17 @@ class Programs:
             self.peak_bytes[size] = max(self.peak_bytes[size], held(program))
             self._programs[place] = program
             short = given.replace(limit=jnp.ones_like(limit))
-            jax.block_until_ready(program(contender.model, short, key))  # warms up
+            jax.block_until_ready(program(short, key))  # warms up
         program = self._programs[place]
         jax.block_until_ready((given, key))
         start = time.perf_counter()
-        output = jax.block_until_ready(program(contender.model, given, key))
+        output = jax.block_until_ready(program(given, key))
         return output, time.perf_counter() - start
 
 
-def held(program: jax.stages.Compiled) -> int:
+def held(program: Program) -> int:
     """Bytes that a program holds at once: what it is given, makes and needs meanwhile."""
-    memory = program.memory_analysis()
+    memory = program.compiled.memory_analysis()
     if memory is None:
         return 0
     sizes = memory.argument_size_in_bytes + memory.output_size_in_bytes

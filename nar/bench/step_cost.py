@@ -20,6 +20,7 @@ from jaxtyping import Array, Int
 
 from nar.core import TARGET, Decoder, Source, role
 from nar.drafters.draft_model import DRAFT, ModelDrafter
+from nar.drivers import Program
 from nar.errors import NarError
 from nar.model import Transformer
 from nar.ops import argmax
@@ -217,8 +218,9 @@ def step_cost(
     positions = tuple(positions)
     if positions[:1] != (1,) or list(positions) != sorted(set(positions)):
         raise NarError(f"positions={positions}: they must ascend from 1")
-    begin = functools.partial(_begin, model, source, max(max_length, STEPS))
-    context, pending = begin()
+    slots = max(max_length, STEPS)
+    reading = Program(functools.partial(_begin, slots=slots), model, source)
+    context, pending = reading(source)
     weights = step_weights(model) if isinstance(model, Transformer) else []
     works: dict[Any, Callable[[], Any]]
     if fill:
@@ -229,7 +231,7 @@ def step_cost(
         works = {t: functools.partial(_fills, model, *canvases[t]) for t in positions}
     else:
         works = {t: functools.partial(_steps, model, context, pending, t) for t in positions}
-    works["begin"] = begin
+    works["begin"] = functools.partial(reading, source)
     if weights:
         works["floor"] = functools.partial(_read, weights)
     for work in works.values():

@@ -1,5 +1,6 @@
 """The parts of a transformer layer: products, norms, embeddings, feed-forward, dropout."""
 
+import functools
 import math
 
 import jax
@@ -32,17 +33,17 @@ def linear(
     """`x @ weight.T + bias` in `dtype`, x's by default: the one place where products are laid out.
 
     On CPU a product with few rows is fastest with the weight on the left, as it lies in memory: a
-    matrix-vector product for one row, in two halves so that small ones have both threads;
-    weight @ x.T for a few. XLA would fold the transposes back into the slower form, hence the
-    barriers.
+    matrix-vector product for one row, in two halves so that small ones have both threads, or one
+    for each of two; weight @ x.T for a few. XLA would fold the transposes back into the slower
+    form, hence the barriers.
     """
     weight, dtype = weight.astype(x.dtype), dtype or x.dtype
     rows, (outputs, inputs) = math.prod(x.shape[:-1]), weight.shape
-    if rows == 1 and outputs % 2 == 0:
-        halves = jnp.broadcast_to(x.reshape(inputs), (2, inputs))
+    if 1 <= rows <= 2 and outputs % 2 == 0:
         weight = weight.reshape(2, outputs // 2, inputs)
-        y = jnp.einsum("hoi,hi->ho", weight, halves, preferred_element_type=dtype)
-        y = y.reshape(*x.shape[:-1], outputs)
+        halves = [jnp.broadcast_to(row, (2, inputs)) for row in x.reshape(rows, inputs)]
+        dot = functools.partial(jnp.einsum, "hoi,hi->ho", preferred_element_type=dtype)
+        y = jnp.stack([dot(weight, row) for row in halves]).reshape(*x.shape[:-1], outputs)
     elif rows <= FEW:
         columns = jax.lax.optimization_barrier(x.reshape(rows, inputs).T)
         y = jnp.matmul(weight, columns, preferred_element_type=dtype)

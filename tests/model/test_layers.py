@@ -30,7 +30,11 @@ def config(**settings):
 
 # ------------------------------------------------------------------------------------- products
 @pytest.mark.parametrize("outputs", [6, 5])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (FEW + 1,)], ids=["one row", "few", "many"])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (2, 1), (0,), (2, 3), (FEW + 1,)],
+    ids=["one row", "two", "none", "few", "many"],
+)
 def test_a_product_and_its_gradients_however_it_is_laid_out(shape, outputs):
     x, weight, bias, weigh = (
         RANDOM.normal(size=s).astype(np.float32)
@@ -50,7 +54,7 @@ def test_a_product_and_its_gradients_however_it_is_laid_out(shape, outputs):
     np.testing.assert_allclose(many, np.stack([x, 2 * x]) @ weight.T, 1e-5, 1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 3, FEW + 1])
+@pytest.mark.parametrize("rows", [1, 2, 3, FEW + 1])
 def test_products_of_bfloat16_stay_bfloat16_unless_their_sums_are_asked_for(rows):
     x = jnp.asarray(RANDOM.normal(size=(rows, 64)), jnp.bfloat16)
     weight = jnp.asarray(RANDOM.normal(size=(6, 64)), jnp.float32)
