@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from nar.bench.measure import work_by_row
-from nar.bench.step_cost import StepCosts, up_to
+from nar.bench.step_cost import StepCosts, in_turn, up_to
 from nar.core import TARGET, Decoder, Source
 from nar.data.tokenizer import BLANK, EOS, MASK, PAD, SEP
 from nar.decoders import CTC, Greedy
@@ -49,17 +49,20 @@ def main(
 
     tokens = np.random.default_rng(0).integers(SEP + 1, vocab_size, (1, length))
     source, key = Source(jnp.asarray(tokens, jnp.int32), jnp.array([length])), jax.random.key(0)
-    programs, predicted = {}, {}
+    programs, costs, worked, measuring = {}, {}, {}, []
     for name, (model, decoder) in works.items():
         programs[name] = compile_decode(decoder, model, source, key=key)
         (work,) = work_by_row(programs[name](source, key))
-        costs = StepCosts(
+        costs[name] = StepCosts(
             model,
             source=source,
             max_length=2 * length,
             positions=up_to(work[TARGET][1] / work[TARGET][0]),
         )
-        predicted[name] = costs.predict(decoder, work)
+        worked[name] = work
+        measuring += costs[name].measuring(costs[name].places(decoder, work).values())
+    in_turn(measuring)
+    predicted = {name: costs[name].predict(works[name][1], worked[name]) for name in works}
 
     spent: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):

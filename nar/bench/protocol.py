@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -26,7 +27,7 @@ from nar.bench.measure import (
 )
 from nar.bench.quality import Interval, Judge, MetricName, interval
 from nar.bench.report import Report, Row, machine
-from nar.bench.step_cost import StepCosts, up_to
+from nar.bench.step_cost import StepCosts, in_turn, up_to
 from nar.bench.tuned import described
 from nar.core import TARGET, Decoder, Source, role, room
 from nar.data.batching import evaluation_batches
@@ -354,20 +355,22 @@ def _measure(
         running, protocol.batch_sizes, programs, repeats=protocol.batch_repeats, progress=progress
     )
     work = throughput(running, sizes, programs, progress=progress)
-    curves = {}
+    curves, measuring = {}, []
     for system in systems if protocol.cost_repeats else ():
         mine = [c for c in running if owner[c] is system]
         if not mine:
             continue
         counted = [one for c in mine for one in s1[c].mean_work.values()]
-        curves[system] = StepCosts(
+        costs = curves[system] = StepCosts(
             system.translator.model,
             source=typical(mine[0]),
             max_length=system.max_length,
             positions=up_to(max(positions / calls for calls, positions in counted)),
             repeats=protocol.cost_repeats,
-            progress=functools.partial(progress, f"step costs of {system.name}"),
         )
+        places = [costs.places(c.decoder, s1[c].mean_work).values() for c in mine]
+        measuring += costs.measuring(itertools.chain(*places))
+    in_turn(measuring, functools.partial(progress, "step costs"))
     return _Findings(
         base=running[0],
         s1=s1,

@@ -9,7 +9,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,13 @@ from nar.ops import argmax
 
 POSITIONS = (1, 2, 4, 8, 16, 32)
 STEPS = 32
+
+
+Progress = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """Tells nobody."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,32 +75,45 @@ class StepCost:
         return self.begin_ms + (calls * self.at(positions / calls) if calls else 0.0)
 
 
-class StepCosts:
-    """The curves of all models of a bundle, by role; each is measured when it is needed.
+Rounds = Generator[tuple[int, int], None, StepCost]
+"""One repeat of a curve's measurements at each `next`: how many are done, of how many."""
 
-    Canvases have a curve of their own: what a call of `fill` costs. `target` is the curve of the
-    calls that the target is for; where it is for both, that of `extend`.
+Place = tuple[str, int | None, bool]
+"""What a curve is of: a role, its first layers alone where it exits early, whether of `fill`."""
+
+
+class StepCosts:
+    """The curves of all models of a bundle; each is measured when it is needed, or before.
+
+    Canvases have a curve of their own: what a call of `fill` costs.
 
     Args:
         model: any of the Protocol, or a bundle.
+        progress: told how many repeats are done, and of how many.
         **options: of `step_cost`.
     """
 
-    def __init__(self, model: Any, **options: Any):
-        self._model, self._options = model, options
-        self._curves: dict[tuple[str, int | None, bool], StepCost] = {}
-        self.target = self._curve(TARGET, fill=not role(model).spec.causal)
+    def __init__(self, model: Any, *, progress: Progress = silent, **options: Any):
+        self._model, self._progress, self._options = model, progress, options
+        self._curves: dict[Place, StepCost] = {}
 
-    def _curve(self, name: str, *, layers: int | None = None, fill: bool = False) -> StepCost:
-        """Of the model that plays a role; of its first layers, where an early exit plays it."""
-        place = name, layers, fill
-        if place not in self._curves:
-            own = layers is None
-            model = role(self._model, name) if own else role(self._model).exit(layers)
-            curve = step_cost(model, fill=fill, **self._options)
-            # What an early exit begins with, the target has begun with already.
-            self._curves[place] = curve if own else replace(curve, begin_ms=0.0)
-        return self._curves[place]
+    @property
+    def target(self) -> StepCost:
+        """Of the calls that the target is for; where it is for both, of `extend`."""
+        return self._curve((TARGET, None, not role(self._model).spec.causal))
+
+    def places(self, decoder: Decoder, work: Mapping[str, Any]) -> dict[str, Place]:
+        """The curve that a decoder's calls of each role are on."""
+        drafter, needs = getattr(decoder, "drafter", None), decoder.needs
+        exits = {DRAFT: drafter.layers} if isinstance(drafter, ModelDrafter) else {}
+        return {
+            name: (name, exits.get(name), name in needs and needs[name].bidirectional)
+            for name in work
+        }
+
+    def measuring(self, places: Iterable[Place]) -> list[Rounds]:
+        """The measurements of those curves that are not known yet, to be made in turn."""
+        return [self._rounds(place) for place in dict.fromkeys(places) if place not in self._curves]
 
     def predict(self, decoder: Decoder, work: Mapping[str, tuple[float, float]]) -> float:
         """Milliseconds for a sentence.
@@ -105,12 +125,38 @@ class StepCosts:
         Raises:
             NarError: a call scores more positions than were measured.
         """
-        ms, drafter = 0.0, getattr(decoder, "drafter", None)
-        exits = {DRAFT: drafter.layers} if isinstance(drafter, ModelDrafter) else {}
-        for name, counted in work.items():
-            fill = name in decoder.needs and decoder.needs[name].bidirectional
-            ms += self._curve(name, layers=exits.get(name), fill=fill).predict(*counted)
-        return ms
+        places = self.places(decoder, work)
+        return sum(self._curve(places[name]).predict(*counted) for name, counted in work.items())
+
+    def _curve(self, place: Place) -> StepCost:
+        in_turn(self.measuring([place]), self._progress)
+        return self._curves[place]
+
+    def _rounds(self, place: Place) -> Rounds:
+        name, layers, fill = place
+        own = layers is None
+        model = role(self._model, name) if own else role(self._model).exit(layers)
+        curve = yield from rounds(model, fill=fill, **self._options)
+        # What an early exit begins with, the target has begun with already.
+        self._curves[place] = curve if own else replace(curve, begin_ms=0.0)
+        return self._curves[place]
+
+
+def in_turn(curves: Sequence[Rounds], progress: Progress = silent) -> list[StepCost]:
+    """Measures curves, a repeat of each in turn: a ratio of two is one of the same minutes.
+
+    Args:
+        curves: from `rounds`.
+        progress: told how many repeats of all are done, and of how many.
+    """
+    found: dict[int, StepCost] = {}
+    while len(found) < len(curves):
+        for i in [i for i in range(len(curves)) if i not in found]:
+            try:
+                progress(*next(curves[i]))
+            except StopIteration as end:
+                found[i] = end.value
+    return [found[i] for i in range(len(curves))]
 
 
 def up_to(widest: float) -> tuple[int, ...]:
@@ -198,7 +244,7 @@ def step_cost(
     positions: Sequence[int] = POSITIONS,
     fill: bool = False,
     repeats: int = 15,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> StepCost:
     """Measures the curve at batch 1.
 
@@ -214,6 +260,25 @@ def step_cost(
 
     Raises:
         NarError: the positions do not ascend from 1, or the room is too small.
+    """
+    curve = rounds(
+        model, source, max_length=max_length, positions=positions, fill=fill, repeats=repeats
+    )
+    return in_turn([curve], progress)[0]
+
+
+def rounds(
+    model: Any,
+    source: Source,
+    *,
+    max_length: int,
+    positions: Sequence[int] = POSITIONS,
+    fill: bool = False,
+    repeats: int = 15,
+) -> Rounds:
+    """The measurements of `step_cost`, one repeat after the other, to be made `in_turn`.
+
+    Compiles first.
     """
     positions = tuple(positions)
     if positions[:1] != (1,) or list(positions) != sorted(set(positions)):
@@ -242,7 +307,7 @@ def step_cost(
             # Short work is repeated, or the clock and other programs are what is measured.
             times = 1 if isinstance(name, int) else 5
             found[name].append(1e3 * statistics.median(seconds(work) for _ in range(times)))
-        progress(repeat + 1, repeats)
+        yield repeat + 1, repeats
     ms = {t: np.array(found[t]) / STEPS for t in positions}
     over_one = {t: ms[t] / ms[positions[0]] for t in positions}
     floor = float(np.median(found["floor"])) if weights else None

@@ -35,9 +35,10 @@ def test_the_work_of_who_drafts_is_part_of_a_prediction(monkeypatch):
         """Dearer by as much as the model has layers."""
         curves.append(model.config.decoder_layers)
         depth = model.config.decoder_layers
+        yield 1, 1
         return dataclasses.replace(CURVE, ms=tuple(depth * ms for ms in CURVE.ms))
 
-    monkeypatch.setattr(costing, "step_cost", cost)
+    monkeypatch.setattr(costing, "rounds", cost)
     costs = costing.StepCosts(nar.Bundle.of(target=target, draft=draft))
     work = {"target": (4.0, 12.0), "draft": (12.0, 12.0)}
     verified, drafted = 3 + 4 * 2 * 1.75, 12 * 1.0
@@ -48,6 +49,10 @@ def test_the_work_of_who_drafts_is_part_of_a_prediction(monkeypatch):
     assert costs.predict(nar.PromptLookup(), alone) == pytest.approx(verified)
     costs.predict(nar.SelfSpeculative(guesses=2), work)
     assert curves == [2, 1, 1]  # each is measured once
+    drafts_itself = costing.StepCosts(target)
+    assert drafts_itself.predict(nar.SelfSpeculative(guesses=3), work) == pytest.approx(
+        verified + drafted
+    )
 
 
 def test_a_canvas_has_a_curve_of_its_own(monkeypatch):
@@ -56,17 +61,43 @@ def test_a_canvas_has_a_curve_of_its_own(monkeypatch):
 
     def cost(model, *, fill):
         asked.append(fill)
+        yield 1, 1
         return dataclasses.replace(CURVE, ms=(4.0, 5.0, 6.0)) if fill else CURVE
 
-    monkeypatch.setattr(costing, "step_cost", cost)
+    monkeypatch.setattr(costing, "rounds", cost)
     both = costing.StepCosts(random_model(bidirectional=True))
     for _ in range(2):
         assert both.predict(nar.Greedy(), {"target": (4.0, 4.0)}) == pytest.approx(3 + 4 * 1.0)
         assert both.predict(nar.MaskPredict(), {"target": (2.0, 6.0)}) == pytest.approx(3 + 2 * 5.5)
     assert asked == [False, True]
     canvas = costing.StepCosts(random_model(causal=False, bidirectional=True))
-    assert asked == [False, True, True]
     assert canvas.target.ms[0] == 4
+    assert asked == [False, True, True]
+
+
+def test_curves_are_measured_in_turn(monkeypatch):
+    """What one model's calls cost is compared with another's: both see the same minutes."""
+    told, done = [], []
+
+    def cost(model, *, fill):
+        for repeat in range(3):
+            told.append((model.config.decoder_layers, fill))
+            yield repeat + 1, 3
+        return CURVE
+
+    monkeypatch.setattr(costing, "rounds", cost)
+    small = costing.StepCosts(random_model(decoder_layers=1, bidirectional=True))
+    large = costing.StepCosts(random_model(decoder_layers=2))
+    greedy, canvas = nar.Greedy(), nar.MaskPredict()
+    work = {"target": (4.0, 4.0)}
+    first = [small.places(decoder, work)["target"] for decoder in (greedy, canvas, greedy)]
+    measuring = [*small.measuring(first), *large.measuring(large.places(greedy, work).values())]
+    costing.in_turn(measuring, lambda *progress: done.append(progress))
+    assert told == [(1, False), (1, True), (2, False)] * 3
+    assert done == [(1, 3)] * 3 + [(2, 3)] * 3 + [(3, 3)] * 3
+    assert small.predict(greedy, work) == large.predict(greedy, work)
+    assert len(told) == 9  # nothing is measured again
+    assert not small.measuring(first)
 
 
 def test_every_model_of_a_bundle_is_part_of_a_prediction(monkeypatch):
@@ -75,9 +106,10 @@ def test_every_model_of_a_bundle_is_part_of_a_prediction(monkeypatch):
     bundle = nar.Bundle.of(target=target, reranker=random_model(seed=1))
 
     def cost(model, *, fill):
+        yield 1, 1
         return dataclasses.replace(CURVE, begin_ms=1.0 if fill else 10.0)
 
-    monkeypatch.setattr(costing, "step_cost", cost)
+    monkeypatch.setattr(costing, "rounds", cost)
     costs, decoder = costing.StepCosts(bundle), nar.make("noisy-parallel")
     work = {"target": (2.0, 4.0), "reranker": (1.0, 4.0)}
     assert costs.predict(decoder, work) == pytest.approx((1 + 2 * 1.5) + (10 + 2.0))

@@ -54,7 +54,11 @@ def device(monkeypatch):
                 for c, f in found.items()
             }
 
-        monkeypatch.setattr(costing, "step_cost", lambda *_, **__: cost)
+        def rounds(*_, **__):
+            yield 1, 1
+            return cost
+
+        monkeypatch.setattr(costing, "rounds", rounds)
         monkeypatch.setattr(tuning, "latency", latency)
 
     return pretend
