@@ -41,7 +41,7 @@ def main(
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         reads: list[float] = []
 
-        def read(done: int, total: int) -> None:
+        def read(stage: str, done: int, total: int) -> None:
             reads.append(
                 statistics.median(
                     1e3 * seconds(lambda: list(pool.map(np.max, parts))) for _ in range(5)

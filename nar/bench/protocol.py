@@ -1,7 +1,6 @@
 """One protocol for every decoder: same text, same machine, one run, honest labels."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -370,7 +369,7 @@ def _measure(
         )
         places = [costs.places(c.decoder, s1[c].mean_work).values() for c in mine]
         measuring += costs.measuring(itertools.chain(*places))
-    in_turn(measuring, functools.partial(progress, "step costs"))
+    in_turn(measuring, progress)
     return _Findings(
         base=running[0],
         s1=s1,

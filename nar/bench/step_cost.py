@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from nar.bench.measure import Progress, silent
 from nar.core import TARGET, Decoder, Source, role
 from nar.drafters.draft_model import DRAFT, ModelDrafter
 from nar.drivers import Program
@@ -27,13 +28,6 @@ from nar.ops import argmax
 
 POSITIONS = (1, 2, 4, 8, 16, 32)
 STEPS = 32
-
-
-Progress = Callable[[int, int], None]
-
-
-def silent(done: int, total: int) -> None:
-    """Tells nobody."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,8 +83,8 @@ class StepCosts:
 
     Args:
         model: any of the Protocol, or a bundle.
-        progress: told how many repeats are done, and of how many.
-        **options: of `step_cost`.
+        progress: told what is going on.
+        **options: of `rounds`.
     """
 
     def __init__(self, model: Any, *, progress: Progress = silent, **options: Any):
@@ -147,13 +141,13 @@ def in_turn(curves: Sequence[Rounds], progress: Progress = silent) -> list[StepC
 
     Args:
         curves: from `rounds`.
-        progress: told how many repeats of all are done, and of how many.
+        progress: told after each repeat.
     """
     found: dict[int, StepCost] = {}
     while len(found) < len(curves):
         for i in [i for i in range(len(curves)) if i not in found]:
             try:
-                progress(*next(curves[i]))
+                progress("step costs", *next(curves[i]))
             except StopIteration as end:
                 found[i] = end.value
     return [found[i] for i in range(len(curves))]
@@ -237,34 +231,17 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def step_cost(
-    model: Any,
-    source: Source,
-    *,
-    max_length: int,
-    positions: Sequence[int] = POSITIONS,
-    fill: bool = False,
-    repeats: int = 15,
-    progress: Progress = silent,
+    model: Any, source: Source, *, progress: Progress = silent, **options: Any
 ) -> StepCost:
-    """Measures the curve at batch 1.
+    """Measures one curve.
 
     Args:
-        model: any of the Protocol.
-        source: one typical sentence; `begin` is timed on it.
-        max_length: room in the context, as the decoders have it; at least `STEPS`.
-        positions: where to measure, ascending from 1; of upsampled canvases, as many as the next
-            whole ones have.
-        fill: measure calls of `fill`, not of `extend`.
-        repeats: measurements of each, in turn.
-        progress: told how many repeats are done, and of how many.
-
-    Raises:
-        NarError: the positions do not ascend from 1, or the room is too small.
+        model: as in `rounds`.
+        source: as in `rounds`.
+        progress: told after each repeat.
+        **options: of `rounds`.
     """
-    curve = rounds(
-        model, source, max_length=max_length, positions=positions, fill=fill, repeats=repeats
-    )
-    return in_turn([curve], progress)[0]
+    return in_turn([rounds(model, source, **options)], progress)[0]
 
 
 def rounds(
@@ -276,9 +253,21 @@ def rounds(
     fill: bool = False,
     repeats: int = 15,
 ) -> Rounds:
-    """The measurements of `step_cost`, one repeat after the other, to be made `in_turn`.
+    """Measures a curve at batch 1, a repeat at each `next`, to be made `in_turn` with others.
 
-    Compiles first.
+    The first one compiles.
+
+    Args:
+        model: any of the Protocol.
+        source: one typical sentence; `begin` is timed on it.
+        max_length: room in the context, as the decoders have it; at least `STEPS`.
+        positions: where to measure, ascending from 1; of upsampled canvases, as many as the next
+            whole ones have.
+        fill: measure calls of `fill`, not of `extend`.
+        repeats: measurements of each, in turn.
+
+    Raises:
+        NarError: the positions do not ascend from 1, or the room is too small; at the first `next`.
     """
     positions = tuple(positions)
     if positions[:1] != (1,) or list(positions) != sorted(set(positions)):

@@ -6,7 +6,6 @@ decoders that it favours. All others are tried by counting.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -140,7 +139,7 @@ class _Trials:
             source=typical(self.greedy),
             max_length=max_length,
             positions=up_to(WIDEST),
-            progress=functools.partial(progress, "step costs"),
+            progress=progress,
         )
         self._outputs, work = self._count(BASELINE)
         self._greedy_ms = self.costs.predict(self.greedy.decoder, work)

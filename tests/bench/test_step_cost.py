@@ -94,7 +94,7 @@ def test_curves_are_measured_in_turn(monkeypatch):
     measuring = [*small.measuring(first), *large.measuring(large.places(greedy, work).values())]
     costing.in_turn(measuring, lambda *progress: done.append(progress))
     assert told == [(1, False), (1, True), (2, False)] * 3
-    assert done == [(1, 3)] * 3 + [(2, 3)] * 3 + [(3, 3)] * 3
+    assert done == [("step costs", n, 3) for n in (1, 1, 1, 2, 2, 2, 3, 3, 3)]
     assert small.predict(greedy, work) == large.predict(greedy, work)
     assert len(told) == 9  # nothing is measured again
     assert not small.measuring(first)
