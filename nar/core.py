@@ -68,6 +68,7 @@ class Spec:
     Attributes:
         vocab_size: number of tokens.
         eos: the token that ends an output.
+        also_eos: other tokens that end one; `eos` is written for each of them.
         pad: the token that fills unused places.
         encoder: True: `begin` encodes the source; False: `begin` reads it as a prompt.
         max_source: the longest source in tokens; None: no limit.
@@ -98,6 +99,18 @@ class Spec:
     length_head: bool = False
     mask: int | None = None
     blank: int | None = None
+    also_eos: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All tokens that end an output."""
+        return (self.eos, *self.also_eos)
+
+    def closed(self, tokens: Int[Array, "*batch"]) -> Int[Array, "*batch"]:
+        """The tokens, `eos` for all that end an output."""
+        if not self.also_eos:
+            return tokens
+        return jnp.where(jnp.isin(tokens, np.array(self.also_eos)), self.eos, tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

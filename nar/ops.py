@@ -19,6 +19,13 @@ def argmax(scores: Float[Array, "*batch choices"]) -> Int[Array, "*batch"]:
     return jnp.min(jnp.where(scores == best, jnp.arange(size), size - 1), -1)
 
 
+def likeliest(
+    logits: Float[Array, "*batch choices"],
+) -> tuple[Int[Array, "*batch"], Float[Array, "*batch"]]:
+    """The choice that `argmax` makes, and its log-probability."""
+    return argmax(logits), logits.max(-1) - jax.nn.logsumexp(logits, axis=-1)
+
+
 def first(hits: Bool[Array, "*batch time"]) -> Int[Array, "*batch"]:
     """Index of the first True of the last axis; the axis' size where there is none."""
     size = hits.shape[-1]

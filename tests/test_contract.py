@@ -5,13 +5,14 @@ import inspect
 import pkgutil
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import nar.decoders
-from nar import DECODERS, Decoder, Source
+from nar import DECODERS, Decoder, Source, decode
 from nar.core import TARGET
 from nar.testing import random_model
-from tests.cases import CASES, ON, check
+from tests.cases import CASES, ON, check, equipped
 
 ONE_DEVICE = ("trace", "stream", "vmap")
 SHORT = Source.of([[5, 6], [7], [8, 9], [10], [5], [6, 7], [9], [8, 5]]).replace(
@@ -54,6 +55,16 @@ def test_random_models(name, encoder, options):
     assert report.close + eager.close == []
     assert report.compared + eager.compared >= 50
     assert len(report.p_values) == (5 if name == "sample" else 0)
+
+
+@pytest.mark.parametrize("name", ["greedy", "beam", "sample", "prompt-lookup", "self-speculative"])
+def test_models_of_several_ends(name, options):
+    """Each end is a token of its own: the likeliest decides, and their probabilities add up."""
+    ends = (10, 11)
+    model = random_model(encoder=False, also_eos=ends)
+    check(name, model, points=(1, 5), modes=(), **options.get(name, {}))
+    plain = decode(CASES[name], equipped(CASES[name], random_model(encoder=False)), SHORT)
+    assert np.isin(plain.tokens, ends).any()
 
 
 @pytest.mark.parametrize(("name", "encoder"), ON)

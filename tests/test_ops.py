@@ -11,6 +11,14 @@ from nar import ops
 SCORES = st.sampled_from([0.0, 1.0, -1.0, 2.5, -np.inf, np.nan])
 
 
+def test_likeliest_is_a_choice_and_its_log_probability():
+    logits = np.random.default_rng(0).normal(scale=5, size=(4, 3, 7)).astype(np.float32)
+    best, logprob = ops.likeliest(jnp.asarray(logits))
+    np.testing.assert_array_equal(best, logits.argmax(-1))
+    probs = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(logprob, np.log(probs.max(-1) / probs.sum(-1)), rtol=1e-4, atol=1e-6)
+
+
 @given(arrays.arrays(np.float32, (4, 5), elements=SCORES))
 def test_argmax_is_the_first_maximum_and_nan_never_wins(scores):
     right = np.argmax(np.where(np.isnan(scores), -np.inf, scores), axis=-1)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from nar.bench.measure import Progress, silent
 from nar.core import TARGET, Decoder, Source, role
@@ -24,7 +24,7 @@ from nar.drafters.draft_model import DRAFT, ModelDrafter
 from nar.drivers import Program
 from nar.errors import NarError
 from nar.model import Transformer
-from nar.ops import argmax
+from nar.ops import argmax, likeliest
 
 POSITIONS = (1, 2, 4, 8, 16, 32)
 STEPS = 32
@@ -37,7 +37,7 @@ class StepCost:
     Attributes:
         positions: scored by one call, ascending.
         ms: of one call at so many positions: of `extend` and `logits`, and the commit of a token;
-            or of `fill` and `logits`.
+            or of `fill`, `logits`, and the log-probability of what is written.
         over_one, over_one_spread: cost over that of the fewest positions, which is one but for
             canvases that are upsampled; median, and 90 % of repeats.
         over_floor: cost over `floor_ms`; empty where the floor is not known.
@@ -176,14 +176,18 @@ def _steps(model: Any, context: Any, pending: Any, positions: int) -> Int[Array,
 
 
 @jax.jit
-def _fills(model: Any, context: Any, canvas: Array) -> Int[Array, "rows places"]:
-    """`STEPS` calls, each fed with the canvas that the last one found."""
+def _fills(
+    model: Any, context: Any, canvas: Array
+) -> tuple[Int[Array, "rows places"], Float[Array, "rows places"]]:
+    """`STEPS` calls, each fed with the canvas that the last one found, each scoring its tokens."""
     valid = jnp.ones_like(canvas, bool)
 
-    def step(_, canvas):
-        return argmax(model.logits(model.fill(canvas, context, valid)))
+    def step(_, carry):
+        canvas, score = carry
+        best, logprob = likeliest(model.logits(model.fill(canvas, context, valid)))
+        return best, score + logprob
 
-    return jax.lax.fori_loop(0, STEPS, step, canvas)
+    return jax.lax.fori_loop(0, STEPS, step, (canvas, jnp.zeros(canvas.shape)))
 
 
 def _blank_canvas(model: Any, source: Source, positions: int) -> tuple[Any, Array]:

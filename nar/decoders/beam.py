@@ -109,11 +109,14 @@ class Beam(Decoder):
         hidden, fresh = target.extend(c.pending.reshape(-1, 1), c.context)
         logprobs = jax.nn.log_softmax(target.logits(hidden)).reshape(batch, k, -1)
 
-        # At most 2k of the 2k best are of one beam: small sorts instead of one over beams * vocab.
-        each = min(2 * k, logprobs.shape[-1])
+        # Every hypothesis may end in as many ways as there are ends, and k are to go on. Not more of
+        # the best are of one beam: small sorts instead of one over beams * vocab.
+        most = (1 + len(target.spec.ends)) * k
+        each = min(most, logprobs.shape[-1])
         best, token = jax.lax.top_k(c.open.scores[..., None] + logprobs, each)
-        score, index = jax.lax.top_k(best.reshape(batch, -1), min(2 * k, k * each))
+        score, index = jax.lax.top_k(best.reshape(batch, -1), min(most, k * each))
         parent, token = index // each, jnp.take_along_axis(token.reshape(batch, -1), index, axis=1)
+        token = target.spec.closed(token)
 
         length = state.length + 1
         tokens = jnp.take_along_axis(c.open.tokens, parent[..., None], axis=1)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from nar.core import TARGET, Candidates, Decoder, Output, Source, Spec, State, Stats, View, role
 from nar.decoders.draft_verify import ALTERNATIVES
 from nar.decoders.schedules import Guess, Schedule
-from nar.ops import NEG, argmax, first, pack
+from nar.ops import NEG, first, likeliest, pack
 
 
 class Carry(struct.PyTreeNode):
@@ -140,7 +140,8 @@ class Canvas(Decoder):
         step = jnp.repeat(state.stats.live + 1, candidates)
 
         logits = self.predict(target, carry, masked)
-        best, score = argmax(logits), logits.max(-1) - jax.nn.logsumexp(logits, axis=-1)
+        best, score = likeliest(logits)
+        best = spec.closed(best)
 
         guess = Guess(
             step=step,

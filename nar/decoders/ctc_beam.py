@@ -234,14 +234,15 @@ class CTCBeam(CTC):
         twice = old.last[:, :, None] == old.last[:, None]
         came = jnp.where(related, jnp.where(twice, blank[:, None], open_[:, None]), NEG).max(-1)
         again = jnp.take_along_axis(logprobs, old.last, axis=1)
-        ends = jnp.where(room, logprobs[:, spec.eos, None], 0)
+        ends = jax.nn.logsumexp(logprobs[:, np.array(spec.ends)], axis=-1, keepdims=True)
+        ends = jnp.where(room, ends, 0)
         stays = old.replace(
             blank=open_ + logprobs[:, spec.blank, None],
             label=jnp.logaddexp(label, came) + again,
             ended=jnp.logaddexp(old.ended, old.open + ends),
         )
 
-        special = np.isin(np.arange(spec.vocab_size), np.array([spec.blank, spec.eos]))
+        special = np.isin(np.arange(spec.vocab_size), np.array([spec.blank, *spec.ends]))
         top_k = min(self.top_k, spec.vocab_size)
         gain, token = jax.lax.top_k(jnp.where(special, NEG, logprobs), top_k)
         gain, token = gain[:, None], token[:, None]

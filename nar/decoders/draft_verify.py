@@ -113,15 +113,16 @@ class DraftVerify(Decoder):
         logits = target.logits(hidden)
         verdict = self.rule(logits, draft, judge_key)
 
-        count = cut(state, verdict.tokens, verdict.count, carry.limit, target.spec.eos)
+        written = target.spec.closed(verdict.tokens)
+        count = cut(state, written, verdict.count, carry.limit, target.spec.eos)
         paths, _ = candidates(draft)
         nodes = at_rows(paths, verdict.path)
         pending = jnp.where(count > 0, at_rows(verdict.tokens, count - 1), carry.pending)
         outcome = Outcome(draft, hidden, verdict.best, nodes, verdict.tokens, count, pending)
-        ended = at_rows(verdict.tokens, count - 1) == target.spec.eos
+        ended = at_rows(written, count - 1) == target.spec.eos
         length = state.length + count
         return State(
-            tokens=put_rows(state.tokens, state.length, verdict.tokens, count),
+            tokens=put_rows(state.tokens, state.length, written, count),
             length=length,
             done=state.done | ended | (length >= carry.limit),
             stats=state.stats.count(

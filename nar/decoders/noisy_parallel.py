@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
@@ -139,6 +140,8 @@ class NoisyParallel(Decoder):
         hidden, _ = reranker.extend(inputs, carry.context.repeat(count))
         logits = reranker.logits(hidden)
         said = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+        ends = jax.nn.logsumexp(logits[..., np.array(reranker.spec.ends)], axis=-1)
+        said = jnp.where(tokens == reranker.spec.eos, ends, said)
         said = said - jax.nn.logsumexp(logits, axis=-1)
         total = jnp.where(jnp.arange(time) < length[:, None], said, 0).sum(-1)
         scores = (total / length**self.length_penalty).reshape(batch, count)

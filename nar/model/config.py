@@ -58,8 +58,7 @@ class TransformerConfig:
             there is no such head.
         pad, bos, eos, mask, blank: token ids; `bos` starts the decoder of an encoder-decoder,
             `mask` stands for a place of the canvas where nothing is known, `blank` is CTC's.
-        also_eos: other tokens that end an output. The best logit of them all is that of `eos`,
-            which is written for each of them.
+        also_eos: other tokens that end an output; `eos` is written for each of them.
         banned: tokens that are never written.
     """
 

@@ -131,6 +131,7 @@ class Transformer(nnx.Module):
         return Spec(
             vocab_size=c.vocab_size,
             eos=c.eos,
+            also_eos=c.also_eos,
             pad=c.pad,
             encoder=c.encoder_layers > 0,
             max_source=c.max_positions // max(c.upsample, 1),  # its canvas needs positions too
@@ -317,10 +318,7 @@ class Transformer(nnx.Module):
         # Rounded to bfloat16, the two best logits would often be equal.
         y = linear(hidden * c.logits_scale, table.table[...], dtype=jnp.float32)
         y = y if self.logits_bias is None else y + self.logits_bias[...]
-        y = without(y, c.banned)
-        if c.also_eos:
-            y = y.at[..., c.eos].set(y[..., np.array([c.eos, *c.also_eos])].max(-1))
-        return without(y, c.also_eos)
+        return without(y, c.banned)
 
     def exit(self, layers: int) -> "Transformer":
         """The model of the first decoder layers, the last norm and the output: the same arrays.

@@ -129,7 +129,7 @@ class Case:
 def random_sources(model: Any, key: Key[Array, ""]) -> list[Source]:
     """Two batches of eight, 1 to 6 tokens long."""
     spec = role(model).spec
-    tokens = [t for t in range(spec.vocab_size) if t not in (spec.eos, spec.pad, spec.mask)]
+    tokens = [t for t in range(spec.vocab_size) if t not in (*spec.ends, spec.pad, spec.mask)]
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     lengths = [[6, 1, 3, 5, 2, 4, 6, 1], [1, 6, 4, 2, 5, 3, 1, 6]]
     return [Source.of([random.choice(tokens, n).tolist() for n in row]) for row in lengths]

@@ -160,7 +160,7 @@ def edges(case: Case) -> None:
     wanted = [(end, most) for end in (0, 1, mid, most - 1, most, never)]
     wanted += [(n + late, n) for n in (1, 2, mid, most - 1) for late in (-1, 0, never)]
     wanted = [(end, limit) for end, limit in dict.fromkeys(wanted) if 1 <= limit <= most]
-    special = {spec.eos, spec.pad}
+    special = {*spec.ends, spec.pad}
     if spec.bidirectional:
         start = np.asarray(target.begin(case.sources[0], 0)[1])
         special |= {spec.mask, spec.blank, *start.tolist()}

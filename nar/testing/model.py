@@ -275,7 +275,7 @@ class Probe:
         s = self.model.spec
         self.batch = self.source.tokens.shape[0]
         self.ordinary = np.array(
-            [t for t in range(s.vocab_size) if t not in (s.eos, s.pad, s.mask)]
+            [t for t in range(s.vocab_size) if t not in (*s.ends, s.pad, s.mask)]
         )
         self.tokens = np.random.default_rng(0).choice(self.ordinary, (self.batch, LENGTH))
 

@@ -67,9 +67,10 @@ def greedy(model: Any, source: Source, max_length: int) -> Rows:
     length, open_ = np.zeros_like(limit), np.ones(len(limit), bool)
     for t in range(max_length):
         choice = np.asarray(teacher_forced(model, source, tokens))[:, t].argmax(-1)
-        tokens[open_, t] = choice[open_]
+        ends = np.isin(choice, spec.ends)
+        tokens[open_, t] = np.where(ends, spec.eos, choice)[open_]
         length += open_
-        open_ &= (choice != spec.eos) & (length < limit)
+        open_ &= ~ends & (length < limit)
     return Rows(tokens, length)
 
 
@@ -80,7 +81,7 @@ def prefixes(model: Any, source: Source, row: int, max_length: int, warp: Warp =
         NarError: there are too many to enumerate.
     """
     spec = role(model).spec
-    ordinary = [token for token in range(spec.vocab_size) if token != spec.eos]
+    ordinary = [token for token in range(spec.vocab_size) if token not in spec.ends]
     count = sum(len(ordinary) ** n for n in range(max_length))
     if count > MOST_PREFIXES:
         raise NarError(
@@ -102,13 +103,15 @@ def distribution(
     model: Any, source: Source, row: int, max_length: int, warp: Warp = log_softmax
 ) -> dict[tuple[int, ...], float]:
     """The log-probability of every output: those that end in EOS or are `max_length` long."""
-    eos = role(model).spec.eos
+    spec = role(model).spec
     total: dict[tuple[int, ...], float] = {(): 0.0}
     outputs: dict[tuple[int, ...], float] = {}
     for prefix, following in prefixes(model, source, row, max_length, warp).items():
         for token, logprob in enumerate(following):
-            ends = token == eos or len(prefix) + 1 == max_length
-            (outputs if ends else total)[(*prefix, token)] = total[prefix] + float(logprob)
+            ends = token in spec.ends
+            longer = (*prefix, spec.eos if ends else token)
+            found = outputs if ends or len(longer) == max_length else total
+            found[longer] = np.logaddexp(found.get(longer, -np.inf), total[prefix] + logprob)
     return outputs
 
 
@@ -157,8 +160,9 @@ def beam(
 ) -> list[list[Hypothesis]]:
     """Beam search in plain Python on full forward passes: each row's hypotheses, best first.
 
-    Of the 2 * beams best continuations, the ones with EOS among the first `beams` end; the best of
-    the others stay open. `stop` is "full", "estimate" or "bound", as in `nar.Beam`.
+    Of the 2 * beams best continuations, or more where a model has several ends, the ones with EOS
+    among the first `beams` end; the best of the others stay open. `stop` is "full", "estimate" or
+    "bound", as in `nar.Beam`.
     """
     spec, batch = role(model).spec, source.tokens.shape[0]
     limit = limits(source, max_length)
@@ -181,14 +185,14 @@ def beam(
                 for k, h in enumerate(open_[row])
                 for token in range(spec.vocab_size)
             ]
-            grown = sorted(grown, key=lambda h: -h.score)[: 2 * beams]
+            grown = sorted(grown, key=lambda h: -h.score)[: (1 + len(spec.ends)) * beams]
             ended[row] += [
-                Hypothesis(h.tokens, h.score / (t + 1) ** length_penalty)
+                Hypothesis((*h.tokens[:-1], spec.eos), h.score / (t + 1) ** length_penalty)
                 for h in grown[:beams]
-                if h.tokens[-1] == spec.eos
+                if h.tokens[-1] in spec.ends
             ]
             ended[row] = sorted(ended[row], key=lambda h: -h.score)[:beams]
-            open_[row] = [h for h in grown if h.tokens[-1] != spec.eos][:beams]
+            open_[row] = [h for h in grown if h.tokens[-1] not in spec.ends][:beams]
             full = len(ended[row]) == beams
             longest = limit[row] if stop == "bound" and length_penalty > 0 else t + 1
             hopeless = (
