@@ -109,8 +109,8 @@ class Beam(Decoder):
         hidden, fresh = target.extend(c.pending.reshape(-1, 1), c.context)
         logprobs = jax.nn.log_softmax(target.logits(hidden)).reshape(batch, k, -1)
 
-        # Every hypothesis may end in as many ways as there are ends, and k are to go on. Not more of
-        # the best are of one beam: small sorts instead of one over beams * vocab.
+        # A hypothesis may end in as many ways as there are ends, and k are to go on. All the best
+        # may be of one beam, not more: small sorts instead of one over beams * vocab.
         most = (1 + len(target.spec.ends)) * k
         each = min(most, logprobs.shape[-1])
         best, token = jax.lax.top_k(c.open.scores[..., None] + logprobs, each)
