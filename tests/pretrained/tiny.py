@@ -8,9 +8,11 @@ import functools
 import json
 import pathlib
 import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from nar import TransformerConfig
 from nar.data.tokenizer import Tokenizer
@@ -147,3 +149,40 @@ def write_vocabulary(directory: pathlib.Path, kind: str) -> None:
     numbers = ["</s>", "<unk>", ">>de<<", *pieces]
     vocabulary = {piece: number for number, piece in enumerate(numbers)} | {"<pad>": 39}
     (directory / "vocab.json").write_text(json.dumps(vocabulary))
+
+
+def change(
+    directory: pathlib.Path, file: str = "config.json", drop: Sequence[str] = (), **fields: Any
+) -> None:
+    """Sets and drops fields of a JSON file."""
+    path = directory / file
+    fields = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({name: x for name, x in fields.items() if name not in drop}))
+
+
+def edit(
+    directory: pathlib.Path,
+    add: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    shape: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Adds, drops and reshapes tensors of a model in one file."""
+    tensors = load_file(directory / "model.safetensors")
+    shapes = dict.fromkeys(add, (2,)) | (shape or {})
+    tensors |= {name: np.zeros(size, np.float32) for name, size in shapes.items()}
+    save_file({n: t for n, t in tensors.items() if n not in drop}, directory / "model.safetensors")
+
+
+def fast_vocabulary(directory: pathlib.Path, words: Sequence[str], *, begin: str = "<s>") -> None:
+    """A `tokenizer.json` of whole words, which begins texts with BOS, or with nothing."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, processors
+
+    numbers = {word: number for number, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A".strip(), special_tokens=[("<s>", 1)]
+    )
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.save(str(directory / "tokenizer.json"))
