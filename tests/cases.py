@@ -116,6 +116,8 @@ def noisy_reference(decoder, model, source):
         for _, tokens, _ in candidates:
             logits = oracles.teacher_forced(model.models["reranker"], one, np.array([tokens]))
             said = oracles.log_softmax(np.asarray(logits[0], np.float64))
+            ends = model.models["reranker"].spec.ends
+            said[:, ends[0]] = np.logaddexp.reduce(said[:, list(ends)], axis=1)
             total = said[np.arange(len(tokens)), tokens].sum()
             liked.append(total / len(tokens) ** decoder.length_penalty)
         best.append(candidates[int(np.argmax(liked))][1])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import nar.decoders
-from nar import DECODERS, Decoder, Source, decode
+from nar import DECODERS, Bundle, Decoder, Source, decode
 from nar.core import TARGET
-from nar.testing import random_model
-from tests.cases import CASES, ON, check, equipped
+from nar.testing import check_decoder, random_model
+from tests.cases import CASES, ON, REFERENCES, check, equipped, random_canvas_model
 
 ONE_DEVICE = ("trace", "stream", "vmap")
 SHORT = Source.of([[5, 6], [7], [8, 9], [10], [5], [6, 7], [9], [8, 5]]).replace(
@@ -65,6 +65,17 @@ def test_models_of_several_ends(name, options):
     check(name, model, points=(1, 5), modes=(), **options.get(name, {}))
     plain = decode(CASES[name], equipped(CASES[name], random_model(encoder=False)), SHORT)
     assert np.isin(plain.tokens, ends).any()
+
+
+def test_a_causal_model_of_several_ends_ranks():
+    """That a candidate ends is as likely as all ends together."""
+    decoder = CASES["noisy-parallel"]
+    reranker = random_model(seed=7, also_eos=(8, 10, 11))
+    bundle = Bundle.of(target=random_canvas_model(decoder.base), reranker=reranker)
+    report = check_decoder(
+        decoder, bundle, reference=REFERENCES["noisy-parallel"], points=(1,), modes=()
+    )
+    assert report.close == []
 
 
 @pytest.mark.parametrize(("name", "encoder"), ON)

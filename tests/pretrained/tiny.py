@@ -91,8 +91,7 @@ def weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 def free(config: TransformerConfig) -> np.ndarray:
     """`[vocab]`: tokens whose logits no rule of `generate` touches."""
-    ruled = config.banned + ((config.eos, *config.also_eos) if config.also_eos else ())
-    return np.isin(np.arange(config.vocab_size), ruled, invert=True)
+    return np.isin(np.arange(config.vocab_size), config.banned, invert=True)
 
 
 def rows(count: int) -> list[list[int]]:
