@@ -41,6 +41,8 @@ class Experiment:
         tokenized: the target language, where papers' tokenised BLEU belongs into the report.
         protocol: how much the benchmark measures.
         tokens_per_batch: padded positions of a training batch, source and target together.
+        width_multiple: what its sources and targets are padded to multiples of. Small ones pad
+            less, for more shapes, each of which is compiled.
         max_length: longest source and target in tokens, and the most tokens that are decoded.
     """
 
@@ -60,10 +62,11 @@ class Experiment:
     tokenized: str | None = None
     protocol: Protocol = Protocol()
     tokens_per_batch: int = 4096
+    width_multiple: int = 4
     max_length: int = 64
 
     def __post_init__(self):
-        for name in ("tokens_per_batch", "max_length"):
+        for name in ("tokens_per_batch", "width_multiple", "max_length"):
             at_least(name, getattr(self, name), 1)
         at_least("language", self.language, 0)
         if self.start and self.pretrained:
@@ -252,19 +255,22 @@ GRAMMAR = Experiment(
     about="the built-in English-German grammar: the whole pipeline in minutes, without any files",
     data=GrammarData(),
     model=transformer(vocab_size=600, d_model=128, d_ff=512, heads=4, encoder_layers=2,
-                      decoder_layers=2, max_positions=96),
+                      decoder_layers=2, max_positions=96, dropout=0.0),
     train=TrainConfig(
-        steps=600,
-        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=100),
-        validate_every=200,
-        checkpoint_every=200,
+        steps=700,
+        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=60),
+        validate_every=350,
+        checkpoint_every=350,
     ),
     decoders=("greedy", "beam", "sample", "jacobi:block=5", "gauss-seidel-jacobi:block=5",
               "hybrid-jacobi:block=3"),
     more=("jacobi", "jacobi:block=3", *GUESSES),
     protocol=Protocol(
-        latency_sentences=20, latency_repeats=1, batch_sizes=(64,), batch_repeats=1, cost_repeats=5
+        latency_sentences=20, latency_repeats=1, batch_sizes=(64,), batch_repeats=1, cost_repeats=5,
+        width_multiple=64,
     ),
+    tokens_per_batch=2048,
+    width_multiple=16,
 )  # fmt: skip
 
 MULTI30K = Experiment(

@@ -1,6 +1,5 @@
 """Runs an experiment: text, tokenizer, training; then every decoder, and the report."""
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from experiments import runs
 from experiments.data import DISTILLED, SPLITS
 from experiments.registry import Experiment
 from experiments.start import first_model, first_tokenizer, note_teacher, take_model
+from nar import compilation_cache
 from nar.bench.protocol import ABOUT, System
 from nar.bench.publish import publish
 from nar.bench.report import FILE, Report, machine
@@ -37,23 +37,6 @@ BASELINES = ("greedy", "beam")
 """What decodes with the causal models of other runs."""
 
 console = Console(stderr=True)
-
-
-@contextlib.contextmanager
-def remembered_programs() -> Iterator[None]:
-    """Compiled programs are kept between runs; but what is benchmarked is compiled for real."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    before = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    home = str(pathlib.Path.home() / ".cache" / "nar")
-    jax.config.update("jax_compilation_cache_dir", before or home)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    compilation_cache.reset_cache()  # JAX decides once whether it has a cache
-    try:
-        yield
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
-        compilation_cache.reset_cache()
 
 
 def open_corpora(
@@ -131,10 +114,10 @@ def learn_model(
         experiment.tokens_per_batch,
         seed=experiment.train.seed,
         max_length=experiment.max_length,
-        width_multiple=4,  # pads less, for a few shapes more
+        width_multiple=experiment.width_multiple,
     )
     validation = Validation(encoded["valid"], experiment)
-    with remembered_programs():
+    with compilation_cache.enabled():
         trained = train_model(
             model,
             experiment.objective,
@@ -183,7 +166,10 @@ class Validation:
 
     def __iter__(self) -> Iterator[Batch]:
         plan = Plan(
-            self.encoded, self.experiment.tokens_per_batch, max_length=self.experiment.max_length
+            self.encoded,
+            self.experiment.tokens_per_batch,
+            max_length=self.experiment.max_length,
+            width_multiple=self.experiment.width_multiple,
         )
         return plan.epoch()
 
@@ -218,7 +204,7 @@ def distill(
     runs.check(run_dir, experiment)
     translator = load(runs.trained(run_dir))
     method = translator.make_decoder(decoder, experiment.max_length)
-    with remembered_programs(), Progress() as progress:
+    with compilation_cache.enabled(), Progress() as progress:
         return translate_corpora(
             translator,
             corpora,

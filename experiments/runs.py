@@ -39,6 +39,7 @@ TRAINED = (
     "pretrained",
     "pieces",
     "tokens_per_batch",
+    "width_multiple",
     "max_length",
 )
 """The settings that make a trained model what it is."""

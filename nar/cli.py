@@ -283,11 +283,9 @@ def ngram(*, model: pathlib.Path, text: pathlib.Path, output: pathlib.Path, orde
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; what a user can mend is one line on standard error and status 1."""
-    import jax
+    from nar import compilation_cache
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # compiled programs are kept between runs
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "nar"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    compilation_cache.enable()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")

@@ -110,7 +110,7 @@ def _decode(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]
 
     state, few = decoder.init(model, source, key=key), source.tokens.shape[0] // 4
     shrinks = few >= FEW and decoder.max_steps >= LONG
-    if shrinks and (axes := _row_axes(decoder, model, source, key)) is not None:
+    if shrinks and (axes := _row_axes(state, decoder, model, source, key)) is not None:
         state = run(state, few)
         rows = jnp.argsort(state.done, stable=True)[:few]
         state = _put_rows(state, rows, run(_take_rows(state, rows, axes), 0), axes)
@@ -119,7 +119,9 @@ def _decode(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]
     return decoder.finish(model, state)
 
 
-def _row_axes(decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]) -> Any:
+def _row_axes(
+    one: State, decoder: Decoder, model: Any, source: Source, key: Key[Array, "..."]
+) -> Any:
     """Of each array of a state the axis along which its rows lie, -1 where there are none.
 
     None where rows cannot be taken out: they are on several devices, or not along one axis.
@@ -127,15 +129,12 @@ def _row_axes(decoder: Decoder, model: Any, source: Source, key: Key[Array, "...
     if math.prod(jax.sharding.get_abstract_mesh().shape.values()) > 1:
         return None
 
-    def shapes(times: int) -> State:
-        def init(source: Source, key: Key[Array, "..."]) -> State:
-            many = functools.partial(jnp.repeat, repeats=times, axis=0)
-            keys = many(key) if key.ndim else key
-            return decoder.init(model, jax.tree.map(many, source), key=keys)
+    def init(source: Source, key: Key[Array, "..."]) -> State:
+        twice = functools.partial(jnp.repeat, repeats=2, axis=0)
+        keys = twice(key) if key.ndim else key
+        return decoder.init(model, jax.tree.map(twice, source), key=keys)
 
-        return jax.eval_shape(init, source, key)
-
-    one, two = shapes(1), shapes(2)
+    two = jax.eval_shape(init, source, key)
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         grown = [(size, then) for size, then in zip(x.shape, y.shape, strict=True) if size != then]
         if len(grown) > 1 or any(then != 2 * size for size, then in grown):

@@ -51,6 +51,32 @@ class Lines:
         return text_of(self._text[self._starts[i] : self._starts[i + 1]], i)
 
 
+class Sources:
+    """The token ids of lines, end to end, encoded once; none of a blank line.
+
+    They take about as much memory as the text itself, and a list of lists ten times that.
+    """
+
+    def __init__(self, translator: "Translator", lines: "Lines | Sequence[str]"):
+        self._ids, self._ends = array.array("i"), np.zeros(len(lines) + 1, np.int64)
+        for start in range(0, len(lines), _BLOCK):
+            block = range(start, min(start + _BLOCK, len(lines)))
+            texts = {i: text for i in block if (text := lines[i]).strip()}
+            for i, ids in zip(texts, translator.encode(list(texts.values())), strict=True):
+                self._ids.extend(ids)
+                self._ends[i + 1] = len(ids)
+        np.cumsum(self._ends, out=self._ends)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " lines"]:
+        """The number of tokens of every line."""
+        return np.diff(self._ends)
+
+    def __getitem__(self, index: int) -> list[int]:
+        """A line's token ids."""
+        return self._ids[self._ends[index] : self._ends[index + 1]].tolist()
+
+
 def read_texts(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a file that are not blank."""
     with open(path, "rb") as file:
@@ -117,7 +143,8 @@ def translations(
     at_least("batch_size", batch_size, 1)
     batch_size = min(batch_size, 1 << max(len(lines) - 1, 0).bit_length())
     stop = check_stops(stop)
-    room, counts = translator.room(decoder), _count_tokens(translator, lines)
+    room, encoded = translator.room(decoder), Sources(translator, lines)
+    counts = encoded.lengths
     if room is not None and (counts > room).any():
         numbers = np.flatnonzero(counts > room) + 1
         long = f"{_named(numbers)}: longer than the {room} tokens that fit"
@@ -136,7 +163,7 @@ def translations(
                 journal.add(silent)  # no token stands for these: they are done as well
             rest = [i for i in window if counts[i] and i not in found]
             progress(done := done + len(window) - len(rest))
-            sources = translator.encode([lines[i] for i in rest])
+            sources = [encoded[i] for i in rest]
             if room is not None:
                 sources = [s if len(s) <= room else translator.cut(s, room) for s in sources]
             for places, texts in translator.outputs(
@@ -156,18 +183,6 @@ def windows_of(lines: Lines | Sequence[str], batch_size: int) -> list[range]:
     """The numbers of the lines that are sorted by length together."""
     size = WINDOW * batch_size
     return [range(i, min(i + size, len(lines))) for i in range(0, len(lines), size)]
-
-
-def _count_tokens(
-    translator: "Translator", lines: Lines | Sequence[str]
-) -> Int[np.ndarray, " lines"]:
-    """The number of tokens of every line; 0 of a blank one."""
-    counts = np.zeros(len(lines), np.int32)
-    for start in range(0, len(lines), _BLOCK):
-        block = range(start, min(start + _BLOCK, len(lines)))
-        texts = {i: text for i in block if (text := lines[i]).strip()}
-        counts[list(texts)] = [len(row) for row in translator.encode(list(texts.values()))]
-    return counts
 
 
 def _named(numbers: Sequence[int] | np.ndarray) -> str:

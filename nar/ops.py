@@ -1,5 +1,7 @@
 """The few array operations that several rooms share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -38,6 +40,7 @@ def at_rows(x: Array, index: Int[Array, "batch ..."]) -> Array:
     return x[rows, jnp.maximum(index, 0)]
 
 
+@functools.partial(jax.jit, static_argnames="axis")  # traced once for all layers
 def put_rows(
     x: Array,
     start: Int[Array, " batch"],

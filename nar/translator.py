@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from nar.core import TARGET, Bundle, Decoder, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
-from nar.data.tokenizer import FILE, Tokenizer, Vocabulary
+from nar.data.tokenizer import FILE, PAD, Tokenizer, Vocabulary
 from nar.decoders import Greedy, make
 from nar.decoders.noisy_parallel import RERANKER
 from nar.drafters.corpus import CORPUS, SuffixArray
@@ -27,8 +27,12 @@ from nar.files import read_json
 from nar.lines import one_line, read_texts, translations
 from nar.ngram import LANGUAGE, read_arpa
 from nar.ops import numbered_keys
+from nar.patience import Patience
 from nar.sharding import make_mesh, place, place_batch
 from nar.streaming import HALF, stop_place, unfold
+
+PADDING = 8192
+"""A program, though it was compiled before, costs about as much as so many padded positions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,17 +217,37 @@ class Translator:
         batch_size += -batch_size % mesh.shape["data"]
         key = jax.random.key(0) if key is None else key
         numbers = range(len(sources)) if numbers is None else numbers
-        batches = evaluation_batches(sources, batch_size, max_length=self.room(decoder))
-        for places, source in batches:
+        patience, late, width = Patience(decoder, role(self.model).spec), list[int](), 0
+
+        def run(places: Sequence[int], source: Source, limit: np.ndarray) -> list[np.ndarray]:
             folded = np.zeros(batch_size, np.int32)
             folded[: len(places)] = [numbers[place] for place in places]
-            keys = numbered_keys(key, folded)
+            batch = place_batch(source.replace(limit=limit), mesh)
             with jax.set_mesh(mesh):
-                output = decode(decoder, model, place_batch(source, mesh), key=keys)
+                output = decode(decoder, model, batch, key=numbered_keys(key, folded))
             tokens, length = np.asarray(output.tokens), np.asarray(output.length)
-            found = [tokens[row, : length[row]] for row in range(len(places))]
+            return [tokens[row, : length[row]] for row in range(len(places))]
+
+        def texts(places: Sequence[int], found: Sequence[np.ndarray]) -> list[str]:
             texts = self.texts([sources[place] for place in places], found)
-            yield places.tolist(), [one_line(text[: stop_place(text, stop)]) for text in texts]
+            return [one_line(text[: stop_place(text, stop)]) for text in texts]
+
+        for places, source in evaluation_batches(
+            sources, batch_size, max_length=self.room(decoder), padding=PADDING
+        ):
+            limit = patience.limit(source, len(places))
+            found = run(places, source, limit)
+            cut = patience.cut(found, limit)
+            if cut.any():
+                late, width = [*late, *places[cut]], max(width, source.tokens.shape[1])
+            kept = np.flatnonzero(~cut)
+            yield places[kept].tolist(), texts(places[kept], [found[row] for row in kept])
+        for start in range(0, len(late), batch_size):
+            places = late[start : start + batch_size]
+            rows = [*(sources[place] for place in places), *[[PAD]] * (batch_size - len(places))]
+            limit = np.where(np.arange(batch_size) < len(places), decoder.max_length, 1)
+            source = Source.of(rows, width=width)  # a shape that has its program
+            yield places, texts(places, run(places, source, limit.astype(np.int32)))
 
     def texts(
         self, sources: Sequence[Sequence[int]], outputs: Sequence[Iterable[int]]

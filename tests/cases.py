@@ -1,8 +1,10 @@
 """A decoder of every kind, and what it takes to hold it to its contract."""
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nar import (
     CTC,
@@ -67,6 +69,30 @@ ON = [
     if encoder or name not in CANVASES
 ]
 """Every decoder, with and without an encoder where there are models of both kinds."""
+
+LOOPS = ("sample", "lookahead", "mask-predict", "beam")
+"""A decoder of each loop: draft and verify without and with drafts, canvases, and beam search.
+
+What the loop answers for, and not the decoder, is checked for all decoders by `make test-rest` and
+for these by `make test` already.
+"""
+
+
+def each(names: Collection[str] = tuple(CASES)) -> list[Any]:
+    """Names to run a test on; what is not one of `LOOPS` belongs to `make test-rest`."""
+    return [n if n in LOOPS else pytest.param(n, marks=pytest.mark.rest) for n in names]
+
+
+def on(quick: Callable[[str, bool], bool], among: Collection[str] = tuple(CASES)) -> Any:
+    """Runs a test on those of `ON`; what is not quick belongs to `make test-rest`."""
+    marks = {True: (), False: pytest.mark.rest}
+    both = [pytest.param(*one, marks=marks[quick(*one)]) for one in ON if one[0] in among]
+    return pytest.mark.parametrize(("name", "encoder"), both)
+
+
+def of_a_loop(name: str, encoder: bool) -> bool:
+    """Whether it is the one of its loop, on a model with an encoder."""
+    return name in LOOPS and encoder
 
 
 def equipped(decoder: Decoder, model: Any) -> Any:

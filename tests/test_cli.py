@@ -92,6 +92,7 @@ def test_streamed_lines_are_the_same_lines(nar_translate, decoder):
         nar_translate(b"\n\xff\n", *options, "--stream")
 
 
+@pytest.mark.rest
 def test_tuning_leaves_a_decoder(nar_translate, model, tmp_path, capsysbinary):
     texts = as_input(random_texts(3))
     (tmp_path / "texts").write_bytes(texts)

@@ -64,6 +64,7 @@ def test_its_links_lead_somewhere(path):
             assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+@pytest.mark.rest
 def test_it_runs_to_its_end_without_a_warning(executed):
     cells = code(executed)
     assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
@@ -71,6 +72,7 @@ def test_it_runs_to_its_end_without_a_warning(executed):
     assert [text for text in said if "Warning: " in text] == []
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("path", FIRST_STEPS, indirect=True)
 def test_the_first_steps_show_and_answer(executed):
     outputs = {cell.id: cell.outputs for cell in code(executed)}

@@ -27,9 +27,14 @@ def skeleton():
     return module
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("encoder", [True, False])
 def test_the_skeleton_keeps_the_contract(skeleton, encoder):
     check_decoder(skeleton.BigramDecoder(max_length=12), random_model(encoder=encoder))
+
+
+def test_the_skeleton_is_lossless(skeleton):
+    check_decoder(skeleton.BigramDecoder(max_length=12), random_model(), points=(1, 5))
 
 
 def test_the_readme_runs():

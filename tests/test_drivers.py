@@ -11,7 +11,7 @@ import pytest
 import nar
 from nar import Bundle, Greedy, IncompatibleModel, Jacobi, NarError, Needs, Source, drivers
 from nar.testing import random_model
-from tests.cases import CASES, equipped
+from tests.cases import CASES, each, equipped
 
 DECODER = Jacobi(max_length=12)
 
@@ -175,15 +175,17 @@ def test_greedy_by_any_driver_on_one_row(model):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "greedy",
-        "beam",
-        "sample",
-        "gauss-seidel-jacobi",
-        "lookahead",
-        "speculative",
-        "corpus-lookup",
-    ],
+    each(
+        [
+            "greedy",
+            "beam",
+            "sample",
+            "gauss-seidel-jacobi",
+            "lookahead",
+            "speculative",
+            "corpus-lookup",
+        ]
+    ),
 )
 def test_the_last_rows_of_many_go_on_alone(name, monkeypatch):
     """Most rows end early, a few do not; none of it shows, not in the counts either."""

@@ -62,6 +62,7 @@ def test_without_a_mesh_nothing_is_constrained():
 
 
 # --------------------------------------------------------------------------------- eight devices
+@pytest.mark.rest
 def test_eight_devices(tmp_path):
     """In a process of its own: the number of simulated devices is fixed when JAX starts."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"

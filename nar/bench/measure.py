@@ -41,17 +41,33 @@ class Contender:
         model: any that it runs on.
         sources: the test set's token ids.
         baseline: greedy on the same model, whose lengths an oracle is told; None: this is it.
+        width_multiple: sources are padded to multiples of it.
     """
 
     decoder: Decoder
     model: Any
     sources: Sequence[Sequence[int]]
     baseline: "Contender | None" = None
+    width_multiple: int = 8
 
     @functools.cached_property
     def room(self) -> int | None:
         """The widest source, padding included."""
         return room(self.decoder, self.model)
+
+    def batches(
+        self, rows: Sequence[int] | Int[np.ndarray, " rows"], size: int
+    ) -> Iterator[tuple[Int[np.ndarray, " rows"], Source]]:
+        """Some sentences of the test set, by number, in batches of similar lengths."""
+        numbers, sources = np.asarray(rows), [self.sources[i] for i in rows]
+        for indices, source in evaluation_batches(
+            sources, size, max_length=self.room, width_multiple=self.width_multiple
+        ):
+            yield numbers[indices], source
+
+    def alone(self, number: int) -> Source:
+        """A sentence of the test set as a batch."""
+        return next(self.batches([number], 1))[1]
 
     @property
     def oracle(self) -> bool:
@@ -169,9 +185,7 @@ def latency(
     found = {contender: Latency() for contender in contenders}
     for number, i in enumerate(sample):
         rows = np.array([i])
-        single = {
-            c: next(evaluation_batches([c.sources[i]], 1, max_length=c.room))[1] for c in contenders
-        }
+        single = {c: c.alone(i) for c in contenders}
         lengths = {
             c: programs.run(c, single[c], rows, None)[0].length
             for c in dict.fromkeys(c.baseline or c for c in contenders)
@@ -190,15 +204,6 @@ def latency(
 
 
 # ------------------------------------------------------------------------------------------- Smax
-def batches(
-    contender: Contender, rows: Int[np.ndarray, " rows"], size: int
-) -> Iterator[tuple[Int[np.ndarray, " rows"], Source]]:
-    """Some sentences of a contender's test set, in batches of similar lengths."""
-    sources = [contender.sources[i] for i in rows]
-    for indices, source in evaluation_batches(sources, size, max_length=contender.room):
-        yield rows[indices], source
-
-
 def best_batch(
     contenders: Sequence[Contender],
     sizes: Sequence[int],
@@ -226,7 +231,7 @@ def best_batch(
             for c in climbing:
                 order = np.argsort([-len(source) for source in c.sources], kind="stable")
                 middle = max((len(order) - size) // 2, 0)
-                rows, source = next(batches(c, order[middle : middle + size], size))
+                rows, source = next(c.batches(order[middle : middle + size], size))
                 lengths = np.full(len(rows), c.decoder.max_length)
                 if c.oracle and c.baseline:
                     lengths = programs.run(c.baseline, source, rows, None)[0].length[: len(rows)]
@@ -295,7 +300,7 @@ def throughput(
         ordered = [*turns([c for c in contenders if not c.oracle], start // chunk)]
         for c in (*ordered, *(c for c in contenders if c.oracle)):
             spent = 0.0
-            for part, source in batches(c, rows, sizes[c]):
+            for part, source in c.batches(rows, sizes[c]):
                 known = None
                 if c.oracle and c.baseline:
                     known = [len(found[c.baseline].outputs[i]) for i in part]
@@ -335,6 +340,7 @@ def largest_gap(contender: Contender, ours: Work, theirs: Work) -> float | None:
             continue
         tokens = np.zeros((1, contender.decoder.max_length), np.int32)
         tokens[0, : len(reference)] = reference
-        _, source = next(evaluation_batches([contender.sources[i]], 1, max_length=contender.room))
-        gaps.append(float(_gap(role(contender.model), source, jnp.asarray(tokens), place)))
+        gaps.append(
+            float(_gap(role(contender.model), contender.alone(i), jnp.asarray(tokens), place))
+        )
     return max(gaps, default=None)

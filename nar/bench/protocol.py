@@ -28,8 +28,7 @@ from nar.bench.quality import Interval, Judge, MetricName, interval
 from nar.bench.report import Report, Row, machine
 from nar.bench.step_cost import StepCosts, in_turn, up_to
 from nar.bench.tuned import described
-from nar.core import TARGET, Decoder, Source, role, room
-from nar.data.batching import evaluation_batches
+from nar.core import TARGET, Decoder, Source, role
 from nar.data.text import Corpus, fingerprint
 from nar.decoders import Greedy, make
 from nar.drivers import flops
@@ -53,6 +52,8 @@ class Protocol:
         batch_sizes: what Smax tries, in ascending order while it gets better.
         batch_repeats: timings of each; the quickest counts.
         cost_repeats: timings of the step-cost curve; 0: no curve, no prediction.
+        width_multiple: sources are padded to multiples of it, for every decoder. Large ones make
+            few shapes, each of which every decoder compiles.
         examples: sentences shown with all outputs.
         seed: of decoders that draw random numbers.
     """
@@ -62,11 +63,12 @@ class Protocol:
     batch_sizes: tuple[int, ...] = (16, 64, 256)
     batch_repeats: int = 2
     cost_repeats: int = 15
+    width_multiple: int = 8
     examples: int = 5
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("latency_sentences", "latency_repeats", "batch_repeats"):
+        for name in ("latency_sentences", "latency_repeats", "batch_repeats", "width_multiple"):
             at_least(name, getattr(self, name), 1)
         for name in ("cost_repeats", "examples", "seed"):
             at_least(name, getattr(self, name), 0)
@@ -177,7 +179,7 @@ def bench(
     pairs = [corpus[i] for i in range(len(corpus))]
     texts = [source for source, _ in pairs]
     judge = Judge(metric, [reference for _, reference in pairs], tokenized=tokenized)
-    entries = [entry for system in systems for entry in _entries(system, texts)]
+    entries = [entry for system in systems for entry in _entries(system, texts, protocol)]
     if not entries or entries[0].name != BASELINE:
         raise NarError(
             f"{names[0]} does not decode greedily: a causal model must come first, whose greedy is "
@@ -245,7 +247,7 @@ class _Entry:
         )
 
 
-def _entries(system: System, texts: Sequence[str]) -> list[_Entry]:
+def _entries(system: System, texts: Sequence[str], protocol: Protocol) -> list[_Entry]:
     """The decoders of a system: those that its model can run, and why the others cannot."""
     decoders, translator = system.make_decoders(), system.translator
     sources, baseline, found = translator.encode(texts), None, []
@@ -256,17 +258,21 @@ def _entries(system: System, texts: Sequence[str]) -> list[_Entry]:
                 f"{system.max_length}, which is no comparison"
             )
         common = {"system": system, "name": name, "decoder": decoder}
+        contender = Contender(
+            decoder=decoder,
+            model=translator.model,
+            sources=sources,
+            baseline=baseline,
+            width_multiple=protocol.width_multiple,
+        )
         try:
-            most = room(decoder, translator.model)
+            _ = contender.room
         except IncompatibleModel as error:
             found.append(_Entry(**common, skipped=str(error)))
             continue
-        _, source = next(evaluation_batches(sources, 1, max_length=most))
-        told = source.replace(limit=jnp.ones_like(source.length))  # as an oracle has been
+        _, widest = next(contender.batches(range(len(sources)), 1))
+        told = widest.replace(limit=jnp.ones_like(widest.length))  # as an oracle has been
         decoder.check(translator.model, told)
-        contender = Contender(
-            decoder=decoder, model=translator.model, sources=sources, baseline=baseline
-        )
         if contender.oracle and baseline is None:
             untold = "an oracle is told the lengths of greedy's outputs: the model is not causal"
             found.append(_Entry(**common, skipped=untold))
@@ -394,8 +400,7 @@ def architecture(model: Any) -> str:
 def typical(contender: Contender) -> Source:
     """The sentence of median length."""
     order = np.argsort([len(source) for source in contender.sources], kind="stable")
-    middle = contender.sources[order[len(order) // 2]]
-    _, source = next(evaluation_batches([middle], 1, max_length=contender.room))
+    source = contender.alone(int(order[len(order) // 2]))
     return source.replace(limit=jnp.full_like(source.length, contender.decoder.max_length))
 
 

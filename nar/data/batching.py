@@ -284,7 +284,12 @@ def training_batches(
 
 
 def evaluation_batches(
-    sources: Sequence[Sequence[int]], batch_size: int, *, max_length: int | None = None
+    sources: Sequence[Sequence[int]],
+    batch_size: int,
+    *,
+    max_length: int | None = None,
+    width_multiple: int = 8,
+    padding: int = 0,
 ) -> Iterator[tuple[Int[np.ndarray, " rows"], Source]]:
     """Batches of sources of similar length, the longest first, in few shapes.
 
@@ -295,6 +300,9 @@ def evaluation_batches(
         sources: token ids, each source at least one long.
         batch_size: rows.
         max_length: the widest that the model reads: what is wider is an error.
+        width_multiple: widths are multiples of it, up to `max_length`.
+        padding: so many more padded positions are as costly as one more shape, with its program:
+            batches are padded to the width of longer ones for as long as that adds fewer.
 
     Returns:
         Pairs: the number of each row's source, without filler rows, and the batch.
@@ -313,13 +321,20 @@ def evaluation_batches(
         raise NarError(
             f"source {int(lengths.argmax())} has {longest} tokens: longer than {max_length=}"
         )
-    edges = widths(-(-longest // 8) * 8 if max_length is None else max_length)
+    edges = widths(
+        longest + -longest % width_multiple if max_length is None else max_length, width_multiple
+    )
     order = np.argsort(-lengths, kind="stable")
 
     def batches():
+        width, added = edges[bisect.bisect_left(edges, longest)], 0
         for i in range(0, len(order), batch_size):
             indices = order[i : i + batch_size]
             rows = [sources[j] for j in indices] + [[PAD]] * (batch_size - len(indices))
-            yield indices, Source.of(rows, width=edges[bisect.bisect_left(edges, len(rows[0]))])
+            narrowest = edges[bisect.bisect_left(edges, len(rows[0]))]
+            added += (width - narrowest) * batch_size
+            if added >= padding:
+                width, added = narrowest, 0
+            yield indices, Source.of(rows, width=width)
 
     return batches()

@@ -1,5 +1,7 @@
 """Attention: one softmax over committed slots and fresh tokens, with grouped queries."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,6 +19,7 @@ Part = tuple[
 """Keys, values, which query sees which key, and a bias to the scores."""
 
 
+@functools.partial(jax.jit, static_argnames="scale")  # traced once for all layers
 def attend(query: Heads, *parts: Part, scale: float) -> Float[Array, "batch time heads_dim"]:
     """Attention of the queries over the keys of all parts, under one softmax.
 

@@ -23,6 +23,7 @@ FEW = 32
 """Up to so many rows, a product is laid out for decoding: its time is reading the weight."""
 
 
+@functools.partial(jax.jit, static_argnames="dtype")  # traced once for all layers
 def linear(
     x: Float[Array, "*batch inputs"],
     weight: Float[Array, "outputs inputs"],

@@ -32,12 +32,16 @@ class Report:
             tolerance: (how they were run, row).
         p_values: of the chi-square tests of a sampler, one a key, then all draws together.
         skipped: what could not be checked here, and why.
+        traces: how often `step` was traced; each time a program is compiled.
+        equations: of a step's program. Their product is what checking costs.
     """
 
     compared: int = 0
     close: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     p_values: list[float] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
+    traces: int = 0
+    equations: int = 0
 
 
 @dataclasses.dataclass

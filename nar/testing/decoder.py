@@ -54,10 +54,12 @@ def check_decoder(
     sources = random_sources(model, key) if sources is None else sources
     spy = counting(type(decoder))(**{f.name: getattr(decoder, f.name) for f in fields(decoder)})
     case = Case(spy, model, sources, key, tolerance, reference, warp, tuple(modes))
+    before = type(spy).traces
     for number, point in enumerate(POINTS, start=1):
         if number in points:
             case.point = f"point {number} of the contract ({point.__name__})"
             point(case)
+    case.report.traces = type(spy).traces - before
     return case.report
 
 
@@ -113,7 +115,8 @@ def one_trace(case: Case) -> None:
     case.hold(hash(again) == hash(case.decoder), "equal ones have different hashes")
     arguments = (case.model, case.sources[0], case.keys)
     first = jax.eval_shape(lambda m, s, k: case.decoder.init(m, s, key=k), *arguments)
-    second = jax.eval_shape(case.decoder.step, case.model, first).replace(view=None)
+    program, second = jax.make_jaxpr(case.decoder.step, return_shape=True)(case.model, first)
+    case.report.equations, second = equations(program.jaxpr), second.replace(view=None)
     same = jax.tree.structure(first) == jax.tree.structure(second)
     case.hold(same, f"step turns {jax.tree.structure(first)} into {jax.tree.structure(second)}")
     for (path, a), b in zip(jax.tree.leaves_with_path(first), jax.tree.leaves(second), strict=True):
@@ -249,6 +252,13 @@ def pure(case: Case) -> None:
     else:
         found = case.decode(source, others[0])
         case.compare("with other keys", source, output, Rows.of(found))
+
+
+def equations(program: Any) -> int:
+    """The number of a jaxpr's equations, with those of the programs within."""
+    leaves = jax.tree.leaves([[*equation.params.values()] for equation in program.eqns])
+    within = (getattr(leaf, "jaxpr", leaf) for leaf in leaves)  # some are closed
+    return len(program.eqns) + sum(equations(x) for x in within if hasattr(x, "eqns"))
 
 
 POINTS = (lossless, independent, one_trace, drivers_agree, edges, stats_add_up, pure)

@@ -32,7 +32,7 @@ DECODERS = (
 )
 QUICK = Protocol(
     latency_sentences=3, latency_repeats=2, batch_sizes=(2, 4), batch_repeats=1, cost_repeats=2,
-    examples=2,
+    examples=2, width_multiple=16,
 )  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def test_a_row_speaks_of_the_models_that_its_decoder_needs(tokenizer):
         ids={"target": "t", "draft": "d"},
     )  # fmt: skip
     system = System(name="m", translator=both, decoders=("speculative",), max_length=10)
-    greedy, speculative = (entry.row() for entry in _entries(system, ["a b", "c"]))
+    greedy, speculative = (entry.row() for entry in _entries(system, ["a b", "c"], QUICK))
     sizes = [sum(x.size for x in jax.tree.leaves(one.model)) for one in (target, draft)]
     assert (greedy.weights, greedy.parameters) == ("t", sizes[0])
     assert (speculative.weights, speculative.parameters) == ("t+d", sum(sizes))
@@ -268,7 +268,7 @@ def test_another_length_is_no_comparison(tokenizer):
     with pytest.raises(
         NarError, match=r"max_length=4: it writes at most 4 tokens and m's others 10"
     ):
-        _entries(system, ["a b"])
+        _entries(system, ["a b"], QUICK)
 
 
 def test_prompts_that_just_fit_are_measured(tokenizer):
@@ -276,12 +276,13 @@ def test_prompts_that_just_fit_are_measured(tokenizer):
     system = System(name="m", translator=model, decoders=(), max_length=10)
     fits = model.encode(["a " * 29])
     assert len(fits[0]) == 30
-    (entry,) = _entries(system, ["a " * 29, "b"])
+    (entry,) = _entries(system, ["a " * 29, "b"], QUICK)
     assert entry.contender
     with pytest.raises(NarError, match="source 1 has 31 tokens: longer than max_length=30"):
-        _entries(system, ["b", "a " * 30])
+        _entries(system, ["b", "a " * 30], QUICK)
 
 
+@pytest.mark.rest
 def test_the_work_of_a_loop_in_a_loop_is_not_in_the_program(tokenizer):
     canvas = random_model(
         vocab_size=tokenizer.vocab_size, causal=False, bidirectional=True, length_classes=8
@@ -301,7 +302,7 @@ def test_nobody_tells_an_oracle_where_there_is_no_greedy(tokenizer):
     model = translator(tokenizer, causal=False, bidirectional=True, length_classes=8)
     names = ("mask-predict", "mask-predict:oracle_length=true")
     system = System(name="canvas", translator=model, decoders=names, max_length=10)
-    entries = _entries(system, ["a b", "c"])
+    entries = _entries(system, ["a b", "c"], QUICK)
     assert [entry.contender is None for entry in entries] == [False, True]
     assert "the model is not causal" in entries[1].skipped
 

@@ -24,7 +24,7 @@ from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
 from nar.errors import IncompatibleModel, NarError
 from nar.testing import Scripted, oracles, random_model
-from tests.cases import equipped
+from tests.cases import each, equipped
 
 WORDS = ["ein", "Hund", "sieht", "den", "kleinen", "Mann", "vor", "dem", "Haus"]
 TEXT = "Mann sieht den Hund"
@@ -166,7 +166,7 @@ def test_beams_stand_where_they_ended(translator):
 OPTIONS = {"jacobi": "block=4", "beam": "beams=3"}
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", each(DECODERS))
 def test_every_decoder_ends_in_its_output(translator, name):
     decoder = nar.make(f"{name}:{OPTIONS.get(name, '')}", max_length=LONGEST)
     translator = dataclasses.replace(translator, model=equipped(decoder, translator.model))

@@ -93,6 +93,7 @@ def test_where_positions_are_free_the_fewest_calls_win(translator, device):
     assert answer(tuned)[0].startswith("Yes" if tuned.decoder != "greedy" else "No")
 
 
+@pytest.mark.rest
 def test_trees_are_grown_from_measured_acceptances(translator, device):
     device(0.0)
     tuned = run(translator, space={"self-speculative": {"layers": (1,), "guesses": (2,)}})
@@ -124,6 +125,7 @@ def test_where_positions_cost_greedy_wins(translator, device):
     assert f"more than {price:.2f} tokens a call" in why
 
 
+@pytest.mark.rest
 def test_on_a_real_clock(translator):
     tuned = run(translator, space={"jacobi": {"block": (2,)}})
     assert tuned.greedy_ms > 0
@@ -175,6 +177,7 @@ def test_the_answer_is_about_the_decoder_of_the_file(translator, device):
     assert answer(none)[0].startswith("No: use greedy")
 
 
+@pytest.mark.rest
 def test_texts_up_to_the_last_position():
     """Greedy has room for 7 tokens; what drafts has less, and padding must not take more."""
     tokenizer = Tokenizer.train(["a b c d"], vocab_size=16, pieces="words")

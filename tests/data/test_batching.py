@@ -307,6 +307,18 @@ def test_evaluation_batches_restore_the_order(lengths, batch_size, max_length):
     assert {width for _, width in shapes} <= grid
 
 
+def test_narrow_batches_are_padded_where_a_shape_of_their_own_costs_more():
+    sources = [[7] * n for n in (17, 17, 9, 9, 9, 9, 1, 1)]
+    widths_of = lambda **options: [  # noqa: E731
+        source.tokens.shape[1] for _, source in evaluation_batches(sources, 2, **options)
+    ]
+    assert widths_of() == [24, 16, 16, 8]
+    assert widths_of(padding=1000) == [24] * 4
+    assert widths_of(padding=17) == [24, 24, 16, 16]  # adds 16 positions, then 16 again
+    assert widths_of(width_multiple=32) == [32] * 4
+    assert widths_of(width_multiple=5) == [20, 10, 10, 5]
+
+
 def test_evaluation_errors():
     with pytest.raises(NarError, match="batch_size=0"):
         evaluation_batches([[7]], 0)

@@ -99,7 +99,11 @@ SHAPES = {
 
 @pytest.mark.parametrize(
     ("encoder", "shape"),
-    [(True, shape) for shape in SHAPES] + [(False, s) for s in ("trunk", "tree", "best nodes")],
+    [(True, shape) for shape in SHAPES]
+    + [
+        pytest.param(False, shape, marks=pytest.mark.rest)
+        for shape in ("trunk", "tree", "best nodes")
+    ],
     indirect=["encoder"],
 )
 def test_tokens_and_calls_are_those_of_the_simulation(encoder, shape, target):
@@ -125,10 +129,12 @@ def test_tokens_and_calls_are_those_of_the_simulation(encoder, shape, target):
     ("encoder", "options"),
     [
         (True, {"temperature": 0.7}),
-        (False, {"temperature": 1.0, "branches": "3-2"}),
+        pytest.param(False, {"temperature": 1.0, "branches": "3-2"}, marks=pytest.mark.rest),
         (True, {"temperature": 0.8, "branches": "1-3", "top_k": 4}),
-        (True, {"temperature": 1.2, "branches": 2, "top_p": 0.8}),
-        (True, {"temperature": 1.0, "nodes": 4, "top_k": 5}),
+        pytest.param(
+            True, {"temperature": 1.2, "branches": 2, "top_p": 0.8}, marks=pytest.mark.rest
+        ),
+        pytest.param(True, {"temperature": 1.0, "nodes": 4, "top_k": 5}, marks=pytest.mark.rest),
     ],
     ids=str,
     indirect=["encoder"],

@@ -73,6 +73,7 @@ def test_all_models_of_one_ambiguity():
         assert taught.data == DistilledData(teacher=SMALL.name, original=SMALL.data)
 
 
+@pytest.mark.rest
 def test_a_run_trains_judges_draws_and_is_not_repeated(tmp_path, monkeypatch):
     few = {"ctc": PARALLEL["ctc"]}
     monkeypatch.setattr(ambiguity, "PARALLEL", few)

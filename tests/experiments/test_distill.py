@@ -11,11 +11,7 @@ from experiments import run as runner
 from experiments.__main__ import main
 from experiments.data import DistilledData, FolderData
 from experiments.registry import (
-    EXPERIMENTS,
-    PARALLEL,
-    TEACHERS,
     distilled,
-    find,
     parallel,
     shaped,
 )
@@ -25,10 +21,12 @@ from experiments.start import adapted, first_tokenizer
 from nar.data.tokenizer import Tokenizer
 from nar.errors import NarError
 from nar.model import Transformer
-from nar.objectives import CTC, CrossEntropy, Masked
+from nar.objectives import CTC, Masked
 from nar.training import OptimizerConfig, load_model, save_model
 from nar.training.checkpoint import named_arrays
 from tests.experiments.test_run import TINY
+
+pytestmark = pytest.mark.rest  # all begin with a trained teacher
 
 STILL = dataclasses.replace(
     TINY.train, steps=1, optimizer=OptimizerConfig(learning_rate=1e-12, warmup=1)
@@ -284,34 +282,6 @@ def test_in_full_other_students_of_the_same_text_are_helped_too(runs, student):
     assert found.decoders == other.decoders
 
 
-# -------------------------------------------------------------------------------------- registry
-@pytest.mark.parametrize("kind", PARALLEL)
-def test_parallel_models_differ_from_their_teachers_in_what_they_need_alone(kind):
-    for experiment, teacher in TEACHERS:
-        raw = find(f"{experiment.name}_{kind}")
-        taught = find(f"{experiment.name}_distilled_{kind}")
-        assert (raw.training, taught.training) == ("raw", "distilled")
-        assert raw.data == experiment.data
-        assert taught.data == DistilledData(teacher=teacher.name, original=experiment.data)
-        assert raw.train == experiment.train
-        same = ("model", "train", "objective", "start", "decoders", "metric", "max_length")
-        assert all(getattr(raw, name) == getattr(taught, name) for name in same)
-        assert raw.start == teacher.name
-        assert raw.model.d_model == teacher.model.d_model
-        assert not raw.model.causal
-        assert (raw.model.upsample > 0) == isinstance(raw.objective, CTC)
-        assert (raw.model.length_classes > 0) == isinstance(raw.objective, Masked)
-
-
-def test_the_baseline_that_hurts_is_taught_too():
-    for experiment, teacher in TEACHERS:
-        shallow = find(f"{experiment.name}_distilled_6-1")
-        assert shallow.start == teacher.name
-        assert shallow.model == shaped(experiment, 6, 1).model
-        assert shallow.train == experiment.train
-        assert (shallow.objective, shallow.training) == (CrossEntropy(), "distilled")
-
-
 def test_a_deeper_student_has_its_teachers_layers_repeated(runs):
     """A deep encoder from a shallower one, each layer so often; of the decoder the first."""
     experiment = still(distilled(TINY, shaped(TINY, 4, 1), teacher=TINY))
@@ -328,36 +298,6 @@ def test_a_deeper_student_has_its_teachers_layers_repeated(runs):
         for name in names:
             other = teacher[name.replace(ours, theirs)]
             chex.assert_trees_all_close(taught[name], other, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_names_decoders_that_its_model_can_run(name):
-    experiment = EXPERIMENTS[name]
-    experiment.check()
-    small = dataclasses.replace(
-        experiment.model, d_model=8, d_ff=8, heads=1, encoder_layers=1, decoder_layers=1,
-        vocab_size=10,
-    )  # fmt: skip
-    spec = Transformer(small, key=jax.random.key(0)).spec
-    for decoder in experiment.names(full=True):
-        made = nar.make(decoder, max_length=experiment.max_length)
-        assert made.needs["target"].unmet(spec) == []
-    with pytest.raises(NarError, match="no decoder 'nonsense'"):
-        dataclasses.replace(experiment, decoders=("nonsense",)).check()
-
-
-def test_what_an_experiment_builds_on_is_an_experiment_too():
-    for experiment in EXPERIMENTS.values():
-        teacher = getattr(experiment.data, "teacher", None)
-        for name in filter(None, (experiment.start, teacher)):
-            assert EXPERIMENTS[name].model.causal
-            assert EXPERIMENTS[name].training == "raw"
-
-
-def test_all_parallel_decoders_are_called_for_somewhere():
-    called = {name.partition(":")[0] for e in EXPERIMENTS.values() for name in e.names(full=True)}
-    assert {"ctc", "mask-predict", "threshold-unmasking", "quota-unmasking"} <= called
-    assert {"ctc-beam", "noisy-parallel"} <= called
 
 
 def test_what_has_another_shape_is_new(runs):

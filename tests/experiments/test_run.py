@@ -8,7 +8,7 @@ import pytest
 
 from experiments import run as runner
 from experiments.__main__ import main
-from experiments.registry import EXPERIMENTS, GRAMMAR, MULTI30K, find, shaped
+from experiments.registry import GRAMMAR, find, shaped
 from experiments.run import bench, run, train
 from experiments.runs import claim
 from nar.bench.protocol import Protocol
@@ -117,6 +117,7 @@ def test_other_text_is_refused(directory, report, tmp_path):
         run(TINY, copy, None)
 
 
+@pytest.mark.rest
 def test_models_of_other_runs_join_a_report(directory, report, tmp_path):
     other = tmp_path / "shallow"
     train(SHALLOW, other, None)
@@ -168,29 +169,6 @@ def test_differences_are_named_with_their_path():
         "a.c is 2 there and 3 here",
         "d is None there and 4 here",
     ]
-
-
-def test_experiments_are_found_by_name_nearest_first():
-    assert find("g2p").metric == "token_error"
-    with pytest.raises(NarError, match="there are multi30k_en-de"):
-        find("multi30k")
-
-
-def test_shapes_differ_in_depth_alone():
-    deep = find("multi30k_en-de_6-1")
-    assert (deep.model.encoder_layers, deep.model.decoder_layers) == (6, 1)
-    assert (deep.data, deep.train, deep.objective) == (
-        MULTI30K.data,
-        MULTI30K.train,
-        MULTI30K.objective,
-    )
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_compares_with_greedy(name):
-    experiment = EXPERIMENTS[name]
-    assert (experiment.decoders[0] == "greedy") == experiment.model.causal
-    assert experiment.model.causal or find(experiment.start or "").decoders[0] == "greedy"
 
 
 def test_data_on_disk_needs_a_data_directory(tmp_path):

@@ -20,7 +20,7 @@ from nar import (
 )
 from nar.model import Context, Fresh
 from nar.testing import check_decoder, check_model, oracles
-from tests.cases import CANVASES, CASES, equipped
+from tests.cases import CANVASES, CASES, each, equipped
 
 VOCAB, EOS, WIDTH = 11, 1, 24
 
@@ -110,7 +110,7 @@ def test_outputs_are_worth_comparing(model, source):
     assert len(set(map(tuple, greedy.tokens.tolist()))) == 8
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", each(DECODERS))
 def test_every_decoder_runs_on_it(model, source, name):
     decoder = nar.make(name, max_length=12)
     lacking = {SelfSpeculative: "an early exit at decoder layer 1"}

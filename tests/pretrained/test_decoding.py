@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.cases import CASES, check
+from tests.cases import CASES, check, each
 
 PROMISING = [name for name, case in CASES.items() if case.lossless != "no"]
 
 
 @pytest.mark.parametrize("layout", ["marian", "t5", "llama"])
-@pytest.mark.parametrize("name", PROMISING)
+@pytest.mark.parametrize("name", each(PROMISING))
 def test_imported_models(name, layout, imported, warp):
     case = CASES[name]
     exact = {"warp": warp(case.temperature, case.top_k, case.top_p)} if name == "sample" else {}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -35,6 +37,7 @@ def metrics(run_dir):
     return [{k: v for k, v in line.items() if k not in timed} for line in lines]
 
 
+@pytest.mark.rest
 def test_sigkill_at_any_moment(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     wanted = finish(start(whole))
