@@ -36,7 +36,9 @@ TINY = dataclasses.replace(
     name="ambiguity",
     about="the grammar's shortest sentences, in few words",
     data=GrammarData(sizes=(10_000, 500, 500), grammar=GrammarConfig(length=1, vocabulary=0.1)),
-    model=dataclasses.replace(GRAMMAR.model, d_model=64, d_ff=256),
+    model=dataclasses.replace(
+        GRAMMAR.model, d_model=64, d_ff=256, positions="sinusoidal", dropout=0.1
+    ),
     train=dataclasses.replace(
         GRAMMAR.train,
         steps=2000,
@@ -47,6 +49,7 @@ TINY = dataclasses.replace(
     decoders=("greedy",),
     more=(),
     tokens_per_batch=2048,
+    width_multiple=4,
     max_length=48,
 )
 """Updates of the teacher; each value, with all kinds, takes about an hour of one core."""

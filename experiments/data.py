@@ -1,6 +1,7 @@
 """Where an experiment's text comes from."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import ClassVar, Literal
 
@@ -37,8 +38,18 @@ class GrammarData:
         return f"the built-in grammar's {split} set"
 
     def open(self, split: str, data_dir: pathlib.Path | None, runs: pathlib.Path) -> Corpus:
-        """One of `SPLITS`."""
-        return Grammar(split, self.sizes[SPLITS.index(split)], self.grammar)
+        """One of `SPLITS`; a small one is derived once, however often it is read."""
+        corpus = Grammar(split, self.sizes[SPLITS.index(split)], self.grammar)
+        return _derived(corpus) if len(corpus) <= SMALL else corpus
+
+
+SMALL = 100_000
+"""So many pairs of the grammar are kept in memory, about 20 MB; a pair takes 0.2 ms to derive."""
+
+
+@functools.lru_cache(maxsize=len(SPLITS))
+def _derived(corpus: Grammar) -> list[tuple[str, str]]:
+    return list(corpus)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from nar.core import TARGET, Bundle, Decoder, Source, role, room
 from nar.data.batching import evaluation_batches
@@ -30,6 +30,8 @@ from nar.ops import numbered_keys
 from nar.patience import Patience
 from nar.sharding import make_mesh, place, place_batch
 from nar.streaming import HALF, stop_place, unfold
+
+Places = Sequence[int] | Int[np.ndarray, " rows"]
 
 PADDING = 8192
 """A program, though it was compiled before, costs about as much as so many padded positions."""
@@ -219,7 +221,7 @@ class Translator:
         numbers = range(len(sources)) if numbers is None else numbers
         patience, late, width = Patience(decoder, role(self.model).spec), list[int](), 0
 
-        def run(places: Sequence[int], source: Source, limit: np.ndarray) -> list[np.ndarray]:
+        def run(places: Places, source: Source, limit: np.ndarray) -> list[np.ndarray]:
             folded = np.zeros(batch_size, np.int32)
             folded[: len(places)] = [numbers[place] for place in places]
             batch = place_batch(source.replace(limit=limit), mesh)
@@ -228,7 +230,7 @@ class Translator:
             tokens, length = np.asarray(output.tokens), np.asarray(output.length)
             return [tokens[row, : length[row]] for row in range(len(places))]
 
-        def texts(places: Sequence[int], found: Sequence[np.ndarray]) -> list[str]:
+        def texts(places: Places, found: Sequence[np.ndarray]) -> list[str]:
             texts = self.texts([sources[place] for place in places], found)
             return [one_line(text[: stop_place(text, stop)]) for text in texts]
 
