@@ -70,8 +70,8 @@ ON = [
 ]
 """Every decoder, with and without an encoder where there are models of both kinds."""
 
-LOOPS = ("sample", "lookahead", "mask-predict", "beam")
-"""A decoder of each loop: draft and verify without and with drafts, canvases, and beam search.
+LOOPS = ("lookahead", "mask-predict", "beam")
+"""A decoder of each loop: draft and verify, canvases, and beam search.
 
 What the loop answers for, and not the decoder, is checked for all decoders by `make test-rest` and
 for these by `make test` already.

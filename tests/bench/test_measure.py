@@ -75,7 +75,7 @@ def alone(system, decoder):
     model = system.translator.model
     outputs, calls = [], []
     for source in system.translator.encode([text for text, _ in CORPUS]):
-        output = nar.decode(decoder, model, nar.Source.of([source]))
+        output = nar.decode(decoder, model, nar.Source.of([source], width=16))
         outputs.append(np.asarray(output.tokens)[0, : int(output.length[0])].tolist())
         calls.append(int(output.stats.live[0]))
     return outputs, calls

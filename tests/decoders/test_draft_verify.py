@@ -297,6 +297,7 @@ def test_nodes_on_no_path_are_no_candidates(model, source):
     assert output.stats.live.sum() < output.length.sum()
 
 
+@pytest.mark.rest
 def test_a_draft_model(model, source, truth, encoder):
     decoder = Loop(who=Drafted(guesses=3), max_length=LENGTH)
     other = random_model(encoder=encoder, seed=50, decoder_layers=1)
@@ -331,6 +332,7 @@ def test_guesses_that_were_not_drawn_leave_the_distribution(trees, model, source
     assert min(report.p_values) > 1e-3
 
 
+@pytest.mark.rest
 def test_guesses_of_a_draft_model_leave_the_distribution(model, source, encoder, warp):
     rule = Sampling(temperature=0.7, top_k=8)
     decoder = Loop(who=Drafted(guesses=2, sample=True), judge=rule, max_length=LENGTH)
@@ -346,6 +348,7 @@ def test_siblings_without_replacement_leave_the_distribution(model, source):
     check_decoder(decoder, bundle, sources=[source], points=(1,))
 
 
+@pytest.mark.rest
 def test_a_model_that_drafts_for_itself_is_never_rejected(model, source):
     decoder = Loop(who=Drafted(guesses=3, sample=True), judge=Sampling(), max_length=LENGTH)
     output = nar.decode(decoder, Bundle.of(target=model, draft=model), source)

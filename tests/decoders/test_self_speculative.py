@@ -11,9 +11,8 @@ from nar.testing import random_model
 SOURCE = Source.of([[5, 6, 7, 8, 9, 10], [5], [7, 7], [12, 11, 10]])
 
 
-@pytest.mark.parametrize(
-    "options", [pytest.param({"branches": "2-1"}, marks=pytest.mark.rest), {"nodes": 4}], ids=str
-)
+@pytest.mark.rest
+@pytest.mark.parametrize("options", [{"branches": "2-1"}, {"nodes": 4}], ids=str)
 def test_the_early_exit_is_a_draft_model(options, encoder):
     model = random_model(encoder=encoder, seed=1, decoder_layers=3)
     plain = nar.decode(nar.Greedy(max_length=12), model, SOURCE)

@@ -18,8 +18,9 @@ from nar.training import OptimizerConfig, load_model
 from nar.training.checkpoint import named_arrays
 
 QUICK = Protocol(
-    latency_sentences=2, latency_repeats=1, batch_sizes=(8,), batch_repeats=1, cost_repeats=1
-)
+    latency_sentences=2, latency_repeats=1, batch_sizes=(8,), batch_repeats=1, cost_repeats=1,
+    width_multiple=64,
+)  # fmt: skip
 TINY = dataclasses.replace(
     GRAMMAR,
     name="tiny",
@@ -30,6 +31,7 @@ TINY = dataclasses.replace(
     more=("beam:beams=2",),
     protocol=QUICK,
     tokens_per_batch=1024,
+    width_multiple=64,
     max_length=40,
 )
 SHALLOW = shaped(TINY, 1, 1)

@@ -104,7 +104,7 @@ def reference(objective, batch, canvas):
     return sums
 
 
-@pytest.mark.parametrize("rows", [6, 5])
+@pytest.mark.parametrize("rows", [pytest.param(6, marks=pytest.mark.rest), 5])
 @pytest.mark.parametrize("objective", EVERY, ids=ids)
 def test_the_loss_is_the_cross_entropy_of_the_hidden_tokens(objective, rows):
     recorder, batch = Recorder(), rows_of(BATCH, slice(rows))
