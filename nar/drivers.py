@@ -1,9 +1,12 @@
 """The three ways to run a decoder: `decode`, `trace` every step, `stream` steps as they come."""
 
+import concurrent.futures
 import functools
 import math
-from collections.abc import Callable, Generator
-from typing import Any
+import os
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -34,31 +37,56 @@ def decode(
 
 
 class Program:
-    """A function of a model and more arrays, compiled for one model: call it with the other arrays.
+    """A function of a model and more arrays, bound to one model: `compile` it, and call it.
 
     The model's arrays are looked up here, once. To do so in every call, as jit does, takes Python
     0.3 ms, which is a tenth of what a small model needs to decode a sentence.
 
     Args:
-        function: of the model and of `arrays`.
+        function: of the model and of `arrays`; traced now.
         model: a model, or a `Bundle`; its weights stay as they are now.
         *arrays: whose shapes are compiled for.
 
     Attributes:
-        compiled: the program, of the model's arrays and the others.
+        compiled: the program, of the model's arrays and the others; there once it is compiled.
+        compile_s: seconds to trace and compile it, other threads' work at the same time included.
     """
 
     def __init__(self, function: Callable[..., Any], model: Any, *arrays: Any):
+        start = time.perf_counter()
         self._leaves, structure = jax.tree.flatten(model)
 
         def run(leaves: list[Array], *arrays: Any) -> Any:
             return function(structure.unflatten(leaves), *arrays)
 
-        self.compiled = jax.jit(run).lower(self._leaves, *arrays).compile()
+        self._lowered = jax.jit(run).lower(self._leaves, *arrays)
+        self.compile_s = time.perf_counter() - start
+
+    def compile(self) -> Self:
+        """Compiles it, and returns it."""
+        start = time.perf_counter()
+        self.compiled = self._lowered.compile()
+        self.compile_s += time.perf_counter() - start
+        del self._lowered
+        return self
 
     def __call__(self, *arrays: Any) -> Any:
-        """What the function returns."""
+        """What the function returns for arrays of those shapes."""
         return self.compiled(self._leaves, *arrays)
+
+
+def compile_all(programs: Iterable[Program], threads: int | None = None) -> list[Program]:
+    """Compiles programs side by side; the first ones while the others are still being traced.
+
+    Args:
+        programs: traced as they are drawn, in this thread.
+        threads: that compile; by default one a core.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count())
+    try:
+        return list(pool.map(Program.compile, programs))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # nothing is left to do, or wanted
 
 
 def compile_decode(
@@ -74,12 +102,28 @@ def compile_decode(
         source: as in `decode`.
         key: as in `decode`.
     """
+    return trace_decode(decoder, model, source, key=key).compile()
+
+
+def trace_decode(
+    decoder: Decoder, model: Any, source: Source, *, key: Key[Array, "..."] | None = None
+) -> Program:
+    """What `compile_decode` compiles, for `compile_all` to compile beside others.
+
+    Args:
+        decoder: as in `decode`.
+        model: as in `decode`.
+        source: as in `decode`.
+        key: as in `decode`.
+    """
     key = _check(decoder, model, source, key)
     return Program(functools.partial(_decode, decoder), model, source, key)
 
 
 def flops(decoder: Decoder, model: Any, source: Source) -> tuple[float, float]:
     """Floating-point operations of the programs of `init` and of one `step`, as XLA counts them.
+
+    They are 0 on platforms that do not say, as GPUs.
 
     Args:
         decoder: as in `decode`.

@@ -8,6 +8,7 @@ that a noisy machine is noisy for all of them, and every ratio is one of neighbo
 import collections
 import dataclasses
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from jaxtyping import Int
 
 from nar.core import TARGET, Decoder, Output, Source, role, room
 from nar.data.batching import evaluation_batches
-from nar.drivers import Program, compile_decode
+from nar.drivers import Program, compile_all, trace_decode
 from nar.ops import numbered_keys
 from nar.testing.oracles import teacher_forced
 
@@ -76,13 +77,24 @@ class Contender:
 
 
 class Programs:
-    """What was compiled, by contender and shape."""
+    """What was compiled, by contender and shape.
 
-    def __init__(self, seed: int):
-        self._key = jax.random.key(seed)
+    Args:
+        seed: of decoders that draw random numbers.
+        threads: that compile. With one, a program is compiled when it is first run; more compile
+            what is to come side by side, and `compile_s` then counts what they wait for each other.
+    """
+
+    def __init__(self, seed: int, threads: int = 1):
+        self._key, self._threads = jax.random.key(seed), threads
         self._programs: dict[tuple[Contender, tuple[int, ...]], Program] = {}
         self.compile_s: dict[Contender, list[float]] = collections.defaultdict(list)
         self.peak_bytes: collections.Counter[tuple[Contender, int]] = collections.Counter()
+
+    def prepare(self, coming: Iterable[tuple[Contender, Source]]) -> None:
+        """Compiles for batches to come, where there are threads to do so side by side."""
+        if self._threads > 1:
+            self._compile(coming)
 
     def run(
         self, contender: Contender, source: Source, rows: Int[np.ndarray, " rows"], lengths: Any
@@ -95,27 +107,42 @@ class Programs:
             rows: the sentences' numbers; a sentence's random key depends on its number alone.
             lengths: of the baseline's outputs, for an oracle.
         """
-        limit = np.ones(source.tokens.shape[0], np.int32)
-        limit[: len(rows)] = lengths if contender.oracle else contender.decoder.max_length
-        numbers = np.zeros(len(limit), np.int32)
-        numbers[: len(rows)] = rows
-        key = numbered_keys(self._key, numbers)
-        given = source.replace(limit=jnp.asarray(limit))
-        place = contender, source.tokens.shape
-        if place not in self._programs:
-            start = time.perf_counter()
-            program = compile_decode(contender.decoder, contender.model, given, key=key)
-            self.compile_s[contender].append(time.perf_counter() - start)
-            size = contender, source.tokens.shape[0]
-            self.peak_bytes[size] = max(self.peak_bytes[size], held(program))
-            self._programs[place] = program
-            short = given.replace(limit=jnp.ones_like(limit))
-            jax.block_until_ready(program(short, key))  # warms up
-        program = self._programs[place]
-        jax.block_until_ready((given, key))
+        self._compile([(contender, source)])
+        most = lengths if contender.oracle else contender.decoder.max_length
+        given, key = jax.block_until_ready(self._given(source, rows, most))
+        program = self._programs[contender, source.tokens.shape]
         start = time.perf_counter()
         output = jax.block_until_ready(program(given, key))
         return output, time.perf_counter() - start
+
+    def _given(
+        self, source: Source, rows: Int[np.ndarray, " rows"], lengths: Any
+    ) -> tuple[Source, Any]:
+        """A program's arguments: the batch with the most tokens to write, and a key a row."""
+        limit = np.ones(source.tokens.shape[0], np.int32)
+        limit[: len(rows)] = lengths
+        numbers = np.zeros(len(limit), np.int32)
+        numbers[: len(rows)] = rows
+        return source.replace(limit=jnp.asarray(limit)), numbered_keys(self._key, numbers)
+
+    def _compile(self, coming: Iterable[tuple[Contender, Source]]) -> None:
+        """Compiles what is not there yet, and runs each program once, for a token a row."""
+        shapes = {(c, source.tokens.shape): source for c, source in coming}
+        new = {
+            place: self._given(source, np.arange(0), 1)
+            for place, source in shapes.items()
+            if place not in self._programs
+        }
+        traced = (
+            trace_decode(c.decoder, c.model, given, key=key) for (c, _), (given, key) in new.items()
+        )
+        for place, program in zip(new, compile_all(traced, self._threads), strict=True):
+            contender, (rows, _) = place
+            self.compile_s[contender].append(program.compile_s)
+            size = contender, rows
+            self.peak_bytes[size] = max(self.peak_bytes[size], held(program))
+            jax.block_until_ready(program(*new[place]))  # warms up
+            self._programs[place] = program
 
 
 def held(program: Program) -> int:
@@ -183,9 +210,10 @@ def latency(
         progress: told after each sentence.
     """
     found = {contender: Latency() for contender in contenders}
-    for number, i in enumerate(sample):
+    singles = [{c: c.alone(i) for c in contenders} for i in sample]
+    programs.prepare(pair for single in singles for pair in single.items())
+    for number, (i, single) in enumerate(zip(sample, singles, strict=True)):
         rows = np.array([i])
-        single = {c: c.alone(i) for c in contenders}
         lengths = {
             c: programs.run(c, single[c], rows, None)[0].length
             for c in dict.fromkeys(c.baseline or c for c in contenders)
@@ -227,11 +255,10 @@ def best_batch(
     climbing = list(contenders)
     for number, size in enumerate(sorted(sizes)):
         speed: dict[Contender, float] = collections.defaultdict(float)
+        typical = {c: _middle_batch(c, size) for c in climbing}
+        programs.prepare((c, source) for c, (_, source) in typical.items())
         for _ in range(repeats):
-            for c in climbing:
-                order = np.argsort([-len(source) for source in c.sources], kind="stable")
-                middle = max((len(order) - size) // 2, 0)
-                rows, source = next(c.batches(order[middle : middle + size], size))
+            for c, (rows, source) in typical.items():
                 lengths = np.full(len(rows), c.decoder.max_length)
                 if c.oracle and c.baseline:
                     lengths = programs.run(c.baseline, source, rows, None)[0].length[: len(rows)]
@@ -243,6 +270,13 @@ def best_batch(
         climbing = [c for c in climbing if best[c][1] == size and size < len(c.sources)]
         progress("Smax: the best batch", number + 1, len(sizes))
     return {c: size for c, (_, size) in best.items()}
+
+
+def _middle_batch(contender: Contender, size: int) -> tuple[Int[np.ndarray, " rows"], Source]:
+    """The sentences of median length."""
+    order = np.argsort([-len(source) for source in contender.sources], kind="stable")
+    middle = max((len(order) - size) // 2, 0)
+    return next(contender.batches(order[middle : middle + size], size))
 
 
 @dataclasses.dataclass
@@ -295,9 +329,11 @@ def throughput(
     # What is compared is timed on the same sentences, in as many of them as the largest batch has.
     chunk, number = max(sizes.values()), len(contenders[0].sources)
     order = np.argsort([-len(source) for source in contenders[0].sources], kind="stable")
-    for start in range(0, number, chunk):
-        rows = order[start : start + chunk]
-        ordered = [*turns([c for c in contenders if not c.oracle], start // chunk)]
+    chunks = [order[start : start + chunk] for start in range(0, number, chunk)]
+    coming = itertools.product(contenders, chunks)
+    programs.prepare((c, source) for c, rows in coming for _, source in c.batches(rows, sizes[c]))
+    for turn, rows in enumerate(chunks):
+        ordered = [*turns([c for c in contenders if not c.oracle], turn)]
         for c in (*ordered, *(c for c in contenders if c.oracle)):
             spent = 0.0
             for part, source in c.batches(rows, sizes[c]):
@@ -308,7 +344,7 @@ def throughput(
                 found[c].add(part, output)
                 spent += seconds
             found[c].seconds.append(spent)
-        progress("Smax: the test set", min(start + chunk, number), number)
+        progress("Smax: the test set", min((turn + 1) * chunk, number), number)
     return found
 
 

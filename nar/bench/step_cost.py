@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from nar.bench.measure import Progress, silent
 from nar.core import TARGET, Decoder, Source, role
 from nar.drafters.draft_model import DRAFT, ModelDrafter
-from nar.drivers import Program
+from nar.drivers import Program, compile_all
 from nar.errors import NarError
 from nar.model import Transformer
 from nar.ops import argmax, likeliest
@@ -43,6 +43,8 @@ class StepCost:
         over_floor: cost over `floor_ms`; empty where the floor is not known.
         floor_ms: to read once the weights that a call multiplies; None for models not ours.
         begin_ms: of `begin`, the encoder's pass.
+        dispatch_ms: of one call of the fewest positions that the host sends and waits for; the
+            others are made in a loop on the device. None: not asked for.
     """
 
     positions: tuple[int, ...]
@@ -52,6 +54,7 @@ class StepCost:
     over_floor: tuple[float, ...]
     floor_ms: float | None
     begin_ms: float
+    dispatch_ms: float | None = None
 
     def at(self, positions: float) -> float:
         """Milliseconds of a call at any number of positions; linear between measured ones.
@@ -161,25 +164,26 @@ def up_to(widest: float) -> tuple[int, ...]:
     return tuple(positions)
 
 
-@functools.partial(jax.jit, static_argnames="positions")
-def _steps(model: Any, context: Any, pending: Any, positions: int) -> Int[Array, "1 positions"]:
-    """`STEPS` calls, each fed with what the last one found, each committing one token."""
-    tokens = jnp.broadcast_to(pending[:, None], (1, positions))
+def _steps(
+    model: Any, context: Any, pending: Any, *, steps: int, positions: int
+) -> Int[Array, "rows positions"]:
+    """Calls, each fed with what the last one found, each committing one token a row."""
+    rows = pending.shape[0]
 
     def step(_, carry):
         tokens, context = carry
         hidden, fresh = model.extend(tokens, context)
         best = argmax(model.logits(hidden))
-        return best, context.commit(fresh, jnp.ones((1,), jnp.int32))
+        return best, context.commit(fresh, jnp.ones((rows,), jnp.int32))
 
-    return jax.lax.fori_loop(0, STEPS, step, (tokens, context))[0]
+    tokens = jnp.broadcast_to(pending[:, None], (rows, positions))
+    return jax.lax.fori_loop(0, steps, step, (tokens, context))[0]
 
 
-@jax.jit
 def _fills(
-    model: Any, context: Any, canvas: Array
+    model: Any, context: Any, canvas: Array, *, steps: int
 ) -> tuple[Int[Array, "rows places"], Float[Array, "rows places"]]:
-    """`STEPS` calls, each fed with the canvas that the last one found, each scoring its tokens."""
+    """Calls, each fed with the canvas that the last one found, each scoring its tokens."""
     valid = jnp.ones_like(canvas, bool)
 
     def step(_, carry):
@@ -187,7 +191,20 @@ def _fills(
         best, logprob = likeliest(model.logits(model.fill(canvas, context, valid)))
         return best, score + logprob
 
-    return jax.lax.fori_loop(0, STEPS, step, (canvas, jnp.zeros(canvas.shape)))
+    return jax.lax.fori_loop(0, steps, step, (canvas, jnp.zeros(canvas.shape)))
+
+
+def _reads(weights: list[Array], most: Float[Array, ""]) -> Float[Array, ""]:
+    """`STEPS` readings of all weights: each begins with the maximum that the last one found."""
+
+    def read(_, most):
+        peaks = [
+            jax.lax.reduce(w, most.astype(w.dtype), jax.lax.max, tuple(range(w.ndim)))
+            for w in weights
+        ]
+        return functools.reduce(jnp.maximum, peaks).astype(most.dtype)
+
+    return jax.lax.fori_loop(0, STEPS, read, most)
 
 
 def _blank_canvas(model: Any, source: Source, positions: int) -> tuple[Any, Array]:
@@ -208,11 +225,6 @@ def _blank_canvas(model: Any, source: Source, positions: int) -> tuple[Any, Arra
 @functools.partial(jax.jit, static_argnames="slots")
 def _begin(model: Any, source: Source, slots: int) -> Any:
     return model.begin(source, slots)
-
-
-@jax.jit
-def _read(weights: list[Array]) -> Array:
-    return functools.reduce(jnp.maximum, [w.max() for w in weights])
 
 
 def step_weights(model: Transformer) -> list[Array]:
@@ -256,19 +268,22 @@ def rounds(
     positions: Sequence[int] = POSITIONS,
     fill: bool = False,
     repeats: int = 15,
+    dispatch: bool = False,
 ) -> Rounds:
-    """Measures a curve at batch 1, a repeat at each `next`, to be made `in_turn` with others.
+    """Measures a curve, a repeat at each `next`, to be made `in_turn` with others.
 
     The first one compiles.
 
     Args:
         model: any of the Protocol.
-        source: one typical sentence; `begin` is timed on it.
+        source: one typical sentence, or a batch of them; `begin` is timed on it. Only the curve of
+            one sentence predicts.
         max_length: room in the context, as the decoders have it; at least `STEPS`.
         positions: where to measure, ascending from 1; of upsampled canvases, as many as the next
             whole ones have.
-        fill: measure calls of `fill`, not of `extend`.
+        fill: measure calls of `fill`, not of `extend`; of one sentence.
         repeats: measurements of each, in turn.
+        dispatch: measure one call alone too.
 
     Raises:
         NarError: the positions do not ascend from 1, or the room is too small; at the first `next`.
@@ -276,34 +291,20 @@ def rounds(
     positions = tuple(positions)
     if positions[:1] != (1,) or list(positions) != sorted(set(positions)):
         raise NarError(f"positions={positions}: they must ascend from 1")
-    slots = max(max_length, STEPS)
-    reading = Program(functools.partial(_begin, slots=slots), model, source)
-    context, pending = reading(source)
-    weights = step_weights(model) if isinstance(model, Transformer) else []
-    works: dict[Any, Callable[[], Any]]
-    if fill:
-        unit = max(model.spec.upsample, 1)
-        made = [_blank_canvas(model, source, -(-t // unit) * unit) for t in positions]
-        canvases = {canvas.size: (context, canvas) for context, canvas in made}
-        positions = tuple(sorted(canvases))
-        works = {t: functools.partial(_fills, model, *canvases[t]) for t in positions}
-    else:
-        works = {t: functools.partial(_steps, model, context, pending, t) for t in positions}
-    works["begin"] = functools.partial(reading, source)
-    if weights:
-        works["floor"] = functools.partial(_read, weights)
+    works = _works(model, source, max(max_length, STEPS), positions, fill, dispatch)
+    positions = tuple(sorted(name for name in works if isinstance(name, int)))
     for work in works.values():
-        seconds(work)  # compiles
+        seconds(work)  # warms up
     found: dict[Any, list[float]] = {name: [] for name in works}
     for repeat in range(repeats):
         for name, work in works.items():
             # Short work is repeated, or the clock and other programs are what is measured.
-            times = 1 if isinstance(name, int) else 5
+            times = 5 if name in ("begin", "dispatch") else 1
             found[name].append(1e3 * statistics.median(seconds(work) for _ in range(times)))
         yield repeat + 1, repeats
     ms = {t: np.array(found[t]) / STEPS for t in positions}
     over_one = {t: ms[t] / ms[positions[0]] for t in positions}
-    floor = float(np.median(found["floor"])) if weights else None
+    floor = float(np.median(found["floor"])) / STEPS if "floor" in found else None
     middle = {t: float(np.median(ms[t])) for t in positions}
     return StepCost(
         positions=positions,
@@ -315,4 +316,35 @@ def rounds(
         over_floor=tuple(m / floor for m in middle.values()) if floor else (),
         floor_ms=floor,
         begin_ms=float(np.median(found["begin"])),
+        dispatch_ms=float(np.median(found["dispatch"])) if dispatch else None,
     )
+
+
+def _works(
+    model: Any, source: Source, slots: int, positions: Sequence[int], fill: bool, dispatch: bool
+) -> dict[Any, Callable[[], Any]]:
+    """What is timed, compiled: by positions `STEPS` calls; "begin", "floor" and "dispatch"."""
+    reading = Program(functools.partial(_begin, slots=slots), model, source).compile()
+    calls: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]]
+    if fill:
+        unit = max(model.spec.upsample, 1)
+        made = [_blank_canvas(model, source, -(-t // unit) * unit) for t in positions]
+        calls = {canvas.size: (_fills, (context, canvas)) for context, canvas in made}
+    else:
+        begun = reading(source)
+        calls = {t: (functools.partial(_steps, positions=t), begun) for t in positions}
+    works: dict[Any, tuple[Callable[..., Any], Any, tuple[Any, ...]]] = {
+        t: (functools.partial(call, steps=STEPS), model, given)
+        for t, (call, given) in calls.items()
+    }
+    if isinstance(model, Transformer):
+        works["floor"] = _reads, step_weights(model), (jnp.array(-jnp.inf),)
+    if dispatch:
+        call, given = calls[min(calls)]
+        works["dispatch"] = functools.partial(call, steps=1), model, given
+    programs = compile_all(Program(call, whose, *given) for call, whose, given in works.values())
+    timed = {
+        name: functools.partial(program, *given)
+        for program, (name, (_, _, given)) in zip(programs, works.items(), strict=True)
+    }
+    return {"begin": functools.partial(reading, source), **timed}
