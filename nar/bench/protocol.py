@@ -1,11 +1,11 @@
-"""One protocol for every decoder: same text, same machine, one run, honest labels."""
+"""One protocol of speed for every decoder: same text, same machine, one run, honest labels."""
 
 import dataclasses
 import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -24,12 +24,11 @@ from nar.bench.measure import (
     silent,
     throughput,
 )
-from nar.bench.quality import Interval, Judge, MetricName, interval
-from nar.bench.report import Report, Row, machine
+from nar.bench.quality import Interval, interval
+from nar.bench.report import Row
 from nar.bench.step_cost import StepCosts, in_turn, up_to
 from nar.bench.tuned import described
 from nar.core import TARGET, Decoder, Source, role
-from nar.data.text import Corpus, fingerprint
 from nar.decoders import Greedy, make
 from nar.drivers import flops
 from nar.errors import IncompatibleModel, NarError, at_least
@@ -140,35 +139,40 @@ class System:
         return {name: make(name, max_length=self.max_length) for name in names}
 
 
-def bench(
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Speeds:
+    """What the decoders of some systems take.
+
+    Attributes:
+        rows: a row each, without scores of quality, and what it wrote; None: it did not run.
+        step_cost: of each model, by name: the fields of `StepCost`.
+    """
+
+    rows: list[tuple[Row, list[str] | None]]
+    step_cost: dict[str, dict[str, Any]]
+
+
+def speeds(
     systems: Sequence[System],
-    corpus: Corpus,
+    texts: Sequence[str],
     *,
-    title: str,
-    data: str,
-    metric: MetricName = "bleu",
-    tokenized: str | None = None,
     protocol: Protocol | None = None,
     progress: Progress = silent,
-    keep: Callable[[Row, list[str]], None] = lambda row, outputs: None,
-) -> Report:
-    """Runs all decoders of all systems over a test set.
+    threads: int = 1,
+) -> Speeds:
+    """Runs all decoders of all systems over some texts; speed-ups are over the first.
 
     Args:
-        systems: the first one's greedy is the baseline; its model must be causal.
-        corpus: source and reference texts.
-        title: what the report is about.
-        data: what the test set is called.
-        metric: what p-values are about.
-        tokenized: target language for papers' tokenised BLEU; None: leave it out.
+        systems: models and decoders.
+        texts: sources.
         protocol: how much to measure.
         progress: told what is going on.
-        keep: given every row with its outputs.
+        threads: that compile; with more than one, their compile times are not those of one alone.
 
     Raises:
-        NarError: an unknown decoder or metric, models of one name, or a model that cannot read the
-            test set; before anything runs. A decoder that needs what a model lacks is a row that
-            says so.
+        NarError: an unknown decoder, models of one name, a model that cannot read the texts, or a
+            first decoder that does not run; before anything runs. Another that needs what a model
+            lacks is a row that says so.
     """
     if not systems:
         raise NarError("no systems: at least one model is needed")
@@ -176,46 +180,25 @@ def bench(
     if again := {name for name in names if names.count(name) > 1}:
         raise NarError(f"several models are called {', '.join(again)}: a report needs other names")
     protocol = protocol or Protocol()
-    pairs = [corpus[i] for i in range(len(corpus))]
-    texts = [source for source, _ in pairs]
-    judge = Judge(metric, [reference for _, reference in pairs], tokenized=tokenized)
     entries = [entry for system in systems for entry in _entries(system, texts, protocol)]
-    if not entries or entries[0].name != BASELINE:
-        raise NarError(
-            f"{names[0]} does not decode greedily: a causal model must come first, whose greedy is "
-            "what all are compared with"
-        )
+    if not entries:
+        raise NarError(f"{', '.join(names)}: there is no decoder to run")
     if entries[0].skipped:
         raise NarError(f"the baseline does not run: {entries[0].skipped}")
-
-    found = _measure(systems, entries, protocol, progress)
-    shown = np.linspace(0, len(pairs) - 1, min(protocol.examples, len(pairs)), dtype=int).tolist()
-    examples = [{"source": pairs[i][0], "reference": pairs[i][1], "outputs": []} for i in shown]
-    rows = []
+    found = _measure(systems, entries, protocol, progress, threads)
+    rows: list[tuple[Row, list[str] | None]] = []
     for number, entry in enumerate(entries):
-        outputs: list[str] | None = None
         if entry.contender:
             written = found.work[entry.contender].outputs
-            tokens, translator = [written[i] for i in range(len(pairs))], entry.system.translator
-            outputs = [one_line(text) for text in translator.texts(entry.contender.sources, tokens)]
-            scores = vars(judge.quality(outputs))
-            rows.append(entry.row(**scores, **found.numbers(entry.contender)))
-            keep(rows[-1], outputs)
+            tokens = [written[i] for i in range(len(texts))]
+            outputs = entry.system.translator.texts(entry.contender.sources, tokens)
+            row = entry.row(**found.numbers(entry.contender))
+            rows.append((row, [one_line(text) for text in outputs]))
         else:
-            rows.append(entry.row(skipped=entry.skipped))
-        for example, i in zip(examples, shown, strict=True):
-            example["outputs"].append(outputs and outputs[i])
-        progress("scores", number + 1, len(entries))
-    return Report(
-        title=title,
-        metric=metric,
-        machine=machine(),
-        data={"name": data, "fingerprint": fingerprint(corpus), "sentences": len(pairs)},
-        protocol=dataclasses.asdict(protocol),
-        step_cost={s.name: dataclasses.asdict(c.target) for s, c in found.curves.items()},
-        rows=rows,
-        examples=examples,
-    )
+            rows.append((entry.row(skipped=entry.skipped), None))
+        progress("work of a sentence", number + 1, len(entries))
+    curves = {s.name: dataclasses.asdict(c.target) for s, c in found.curves.items()}
+    return Speeds(rows=rows, step_cost=curves)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -326,7 +309,7 @@ class _Findings:
             "tokens_per_call": sum(map(len, mine.outputs.values())) / sum(mine.calls.values()),
             "positions": float(np.mean([*mine.positions.values()])),
             "accepted": [mine.accepted[n] for n in range(max(mine.accepted) + 1)],
-            "flops_per_sentence": None if loops else first + then * calls,
+            "flops_per_sentence": None if loops or not then else first + then * calls,
             "peak_memory_mb": self.peak_bytes[c, self.sizes[c]] / 1e6,
             "compile_s": self.compile_s[c],
         }
@@ -343,19 +326,23 @@ class _Findings:
 
 
 def _measure(
-    systems: Sequence[System], entries: Sequence[_Entry], protocol: Protocol, progress: Progress
+    systems: Sequence[System],
+    entries: Sequence[_Entry],
+    protocol: Protocol,
+    progress: Progress,
+    threads: int,
 ) -> _Findings:
     """S1, Smax and the step costs of all that can run."""
     owner = {entry.contender: entry.system for entry in entries if entry.contender}
     running = list(owner)
     sentences = len(running[0].sources)
     sample = np.linspace(0, sentences - 1, min(protocol.latency_sentences, sentences), dtype=int)
-    programs = Programs(protocol.seed)
+    programs = Programs(protocol.seed, threads)
     s1 = latency(
         running, sample.tolist(), programs, repeats=protocol.latency_repeats, progress=progress
     )
     compile_s = {c: float(np.median(programs.compile_s[c])) for c in running}
-    programs = Programs(protocol.seed)  # gives the programs for single sentences back
+    programs = Programs(protocol.seed, threads)  # gives the programs for single sentences back
     sizes = best_batch(
         running, protocol.batch_sizes, programs, repeats=protocol.batch_repeats, progress=progress
     )

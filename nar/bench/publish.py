@@ -8,8 +8,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from nar.bench.benchmark import bench
 from nar.bench.page import write_page
-from nar.bench.protocol import System, bench
+from nar.bench.protocol import System
 from nar.bench.report import Report, Row
 from nar.bench.table import tables
 from nar.data.text import Corpus

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import nar
+from nar.bench.benchmark import bench
 from nar.bench.measure import Contender, Work, first_difference, largest_gap, work_by_row
-from nar.bench.protocol import ABOUT, Protocol, System, _entries, bench
+from nar.bench.protocol import ABOUT, Protocol, System, _entries
 from nar.bench.step_cost import up_to
 from nar.data.tokenizer import Tokenizer
 from nar.drivers import flops
@@ -180,6 +181,7 @@ def test_what_a_model_lacks_is_said_and_the_rest_goes_on(tokenizer, monkeypatch)
             return {"target": nar.Needs(causal=True, draft_heads=4)}
 
     monkeypatch.setitem(nar.DECODERS, "masked", Masked)
+    monkeypatch.setattr("nar.bench.protocol.flops", lambda *_: (0.0, 0.0))  # as on a GPU
     system = System(
         name="deep", translator=translator(tokenizer), decoders=("masked", "jacobi:block=3"),
         max_length=10,
@@ -193,6 +195,7 @@ def test_what_a_model_lacks_is_said_and_the_rest_goes_on(tokenizer, monkeypatch)
     assert [example["outputs"][1] for example in found.examples] == [None, None]
     assert found.step_cost == {}
     assert found.rows[2].predicted_speedup is None
+    assert found.rows[2].flops_per_sentence is None
 
 
 def test_unknown_decoders_are_refused_before_anything_runs(tokenizer):
