@@ -332,13 +332,26 @@ def load(
     return dataclasses.replace(translator, model=model, weights="+".join(ids.values()), ids=ids)
 
 
-def _load_one(directory: pathlib.Path) -> Translator:
-    from nar.training.checkpoint import CONFIG, WEIGHTS, load_model
+def check_directory(directory: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a directory that looks like a model's; nothing is loaded.
 
+    Raises:
+        NarError: it is none.
+    """
+    from nar.training.checkpoint import CONFIG
+
+    directory = pathlib.Path(directory)
     if not directory.is_dir():
         raise NarError(f"{directory} is no directory: it must be one that holds a saved model")
     if not (directory / CONFIG).is_file():
         raise NarError(f"{directory} holds no saved model: there is no {CONFIG}")
+    return directory
+
+
+def _load_one(directory: pathlib.Path) -> Translator:
+    from nar.training.checkpoint import CONFIG, WEIGHTS, load_model
+
+    check_directory(directory)
     if "model_type" in read_json(directory / CONFIG):
         from nar.pretrained import load_pretrained
 
