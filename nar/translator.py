@@ -1,11 +1,12 @@
 """A model with its tokenizer: text in, text out."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -234,9 +235,10 @@ class Translator:
             texts = self.texts([sources[place] for place in places], found)
             return [one_line(text[: stop_place(text, stop)]) for text in texts]
 
-        for places, source in evaluation_batches(
+        batches = evaluation_batches(
             sources, batch_size, max_length=self.room(decoder), padding=PADDING
-        ):
+        )
+        for places, source in _prepared([*batches], run):
             limit = patience.limit(source, len(places))
             found = run(places, source, limit)
             cut = patience.cut(found, limit)
@@ -278,6 +280,22 @@ class Translator:
     def _on_all_devices(self) -> tuple[Mesh, Any]:
         mesh = make_mesh()
         return mesh, place(self.model, mesh)
+
+
+def _prepared(
+    batches: Sequence[tuple[Places, Source]], run: Callable[[Places, Source, np.ndarray], Any]
+) -> Iterator[tuple[Any, Source]]:
+    """The batches; the programs of further shapes are made ready while the first one runs."""
+    _, *further = dict.fromkeys(source.tokens.shape for _, source in batches)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ready = {}
+        for shape in further:
+            ones = np.ones(shape[:1], np.int32)
+            ready[shape] = pool.submit(run, (), Source(np.zeros(shape, np.int32), ones), ones)
+        for places, source in batches:
+            if source.tokens.shape in ready:
+                ready.pop(source.tokens.shape).result()
+            yield places, source
 
 
 def load(
