@@ -290,8 +290,9 @@ def _prepared(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         ready = {}
         for shape in further:
-            ones = np.ones(shape[:1], np.int32)
-            ready[shape] = pool.submit(run, (), Source(np.zeros(shape, np.int32), ones), ones)
+            rows, width = shape
+            blank = Source.of([[PAD]] * rows, width=width)
+            ready[shape] = pool.submit(run, (), blank, np.ones(rows, np.int32))
         for places, source in batches:
             if source.tokens.shape in ready:
                 ready.pop(source.tokens.shape).result()
