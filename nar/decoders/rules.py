@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import ClassVar
 
 import jax
@@ -13,6 +14,10 @@ from nar.core import Lossless
 from nar.drafters.drafter import Draft
 from nar.errors import NarError, at_least, is_number
 from nar.ops import argmax, at_rows, fold
+
+COLDEST = 1e-9
+"""Divided by it, logits that differ in the last bit of float32 are a hundred nats apart: no sample
+tells it from greedy's choice, which of equal logits takes the first."""
 
 
 class Verdict(struct.PyTreeNode):
@@ -85,7 +90,7 @@ class Sampling(Rule):
     not drawn has q(x) = 1.
 
     Attributes:
-        temperature: divides the logits.
+        temperature: divides the logits; from `COLDEST` down, the likeliest token is certain.
         top_k: keep the k likeliest tokens; None: all.
         top_p: keep the likeliest tokens whose probabilities reach p together; None: all.
     """
@@ -96,9 +101,10 @@ class Sampling(Rule):
     top_p: float | None = None
 
     def __post_init__(self):
-        if not (is_number(self.temperature) and self.temperature > 0):
+        if not (is_number(self.temperature) and 0 < self.temperature < math.inf):
             raise NarError(
-                f"temperature={self.temperature!r}: it must be above 0 (Greedy is its limit)"
+                f"temperature={self.temperature!r}: it must be a finite number above 0 (Greedy is "
+                "its limit)"
             )
         if self.top_k is not None:
             at_least("top_k", self.top_k, 1)
@@ -107,7 +113,12 @@ class Sampling(Rule):
 
     def warp(self, logits: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
         """Log-probabilities after temperature, top-k and top-p; -inf for what is cut."""
-        logits = logits / self.temperature
+        if self.temperature <= COLDEST:
+            best = argmax(logits)[..., None] == jnp.arange(logits.shape[-1])
+            return jnp.where(best, 0.0, -jnp.inf)
+        # The best is 0 before it is divided: of large quotients not even their rounding is certain,
+        # since XLA may join a product with the difference that follows it.
+        logits = (logits - logits.max(-1, keepdims=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = jax.lax.top_k(logits, self.top_k)[0][..., -1:]
             logits = jnp.where(logits < least, -jnp.inf, logits)

@@ -1,6 +1,7 @@
 """What decoders share that may draft for greedy decoding as well as for sampling."""
 
 import dataclasses
+import math
 
 from nar.decoders.draft_verify import DraftVerify
 from nar.decoders.rules import Exact, Rule, Sampling
@@ -23,8 +24,10 @@ class SpeculativeDecoder(DraftVerify):
 
     def __post_init__(self):
         super().__post_init__()
-        if not (is_number(self.temperature) and self.temperature >= 0):
-            raise NarError(f"temperature={self.temperature!r}: it must be 0 (greedy) or above")
+        if not (is_number(self.temperature) and 0 <= self.temperature < math.inf):
+            raise NarError(
+                f"temperature={self.temperature!r}: it must be 0 (greedy) or a finite number above"
+            )
         if not self.temperature and (self.top_k, self.top_p) != (None, None):
             raise NarError("top_k and top_p are of sampling: set temperature above 0 too")
         _ = self.rule, self.drafter  # validate

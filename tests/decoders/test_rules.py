@@ -41,6 +41,38 @@ def cut_at_an_edge(logits, temperature, top_k, top_p):
     return (np.abs(total - top_p) < 1e-5).any(-1)
 
 
+CLOSE = np.float32([[2, 31.4, np.nextafter(np.float32(31.4), 0), -8], [5, -1e30, 5, 5]])
+"""Two logits that differ in their last bit, and three that do not differ."""
+
+
+def written(verdict):
+    return [tokens[:n].tolist() for tokens, n in zip(verdict.tokens, verdict.count, strict=True)]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1e-3, 1e-6, 1e-8, 1.1e-9])
+@pytest.mark.parametrize("cut", [{}, {"top_p": 0.9}], ids=["all", "nucleus"])
+def test_warp_under_jit_when_it_is_cold(warp, temperature, cut):
+    logits = np.float32(np.random.default_rng(0).normal(scale=30, size=(40, 7)))
+    for x in (logits, CLOSE):
+        found = jax.jit(Sampling(temperature=temperature, **cut).warp)(x)
+        right = warp(temperature, **cut)(x.astype(np.float64))
+        np.testing.assert_allclose(np.exp(found), np.exp(right), atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1e-9, 1e-12, 1e-38, 1e-45, 5e-324])
+def test_the_limit_of_the_cold_is_greedy(temperature):
+    """Of equal logits the first, whatever is drafted, and whether it was drawn."""
+    logits = jnp.asarray(np.stack([CLOSE, CLOSE[::-1]], 1))  # [rows, nodes, vocab]
+    rule, keys = Sampling(temperature=temperature), jax.random.split(jax.random.key(0), 2)
+    np.testing.assert_array_equal(np.exp(rule.warp(logits[:, 0])).argmax(-1), [1, 0])
+    run = jax.jit(lambda rule, *arguments: rule(*arguments), static_argnums=0)
+    for guess in range(4):
+        for q in (None, logits, rule.warp(logits)):
+            draft = Draft.chain(jnp.zeros(2, int), jnp.full((2, 1), guess), q)
+            right = written(Exact()(logits, draft, None))
+            assert written(run(rule, logits, draft, keys)) == right
+
+
 def exact(tokens, best, layout):
     logits = jax.nn.one_hot(jnp.array([best]), 9)
     return Exact()(logits, Draft(jnp.array([tokens]), layout), None)
@@ -124,9 +156,10 @@ def test_sampling_refuses_what_is_in_no_vocabulary():
 
 def test_bad_options():
     for options, message in [
-        ({"temperature": 0.0}, "temperature=0.0: it must be above 0"),
+        ({"temperature": 0.0}, "temperature=0.0: it must be a finite number above 0"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": float("inf")}, "temperature=inf: it must be a finite number above 0"),
         ({"temperature": "hot"}, "temperature='hot'"),
         ({"top_k": 0}, "top_k=0: it must be a whole number of at least 1"),
         ({"top_p": 0.0}, r"top_p=0.0: it must be in \(0, 1\]"),
