@@ -30,6 +30,7 @@ class GrammarData:
     """
 
     training: ClassVar[Training] = "raw"
+    target: ClassVar[str] = "de"
     sizes: tuple[int, int, int] = (20_000, 500, 500)
     grammar: GrammarConfig = GrammarConfig()
 
@@ -142,6 +143,11 @@ class DistilledData:
     training: ClassVar[Training] = "distilled"
     teacher: str
     original: "Data"
+
+    @property
+    def target(self) -> str:
+        """The original's target language."""
+        return self.original.target
 
     def describe(self, split: str) -> str:
         """What reports call one of `SPLITS`."""

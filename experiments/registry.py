@@ -5,8 +5,8 @@ import itertools
 from typing import Any
 
 from experiments.data import Data, DistilledData, FolderData, GrammarData, Training
+from nar.bench.metrics import METRICS, MetricName, make_metric
 from nar.bench.protocol import Protocol
-from nar.bench.quality import METRICS, MetricName
 from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, SEP, Pieces
 from nar.decoders import make
 from nar.errors import NarError, at_least, nearest
@@ -38,6 +38,7 @@ class Experiment:
             `ctc-beam`; 0: none.
         pieces: the tokenizer's kind; a student has its teacher's.
         metric: what outputs are compared by.
+        bleu_tokenizer: sacreBLEU's name of BLEU's tokenizer; None: the target language's.
         tokenized: the target language, where papers' tokenised BLEU belongs into the report.
         protocol: how much the benchmark measures.
         tokens_per_batch: padded positions of a training batch, source and target together.
@@ -59,6 +60,7 @@ class Experiment:
     language: int = 0
     pieces: Pieces = "unigram"
     metric: MetricName = "bleu"
+    bleu_tokenizer: str | None = None
     tokenized: str | None = None
     protocol: Protocol = Protocol()
     tokens_per_batch: int = 4096
@@ -82,7 +84,8 @@ class Experiment:
         return self.data.training
 
     def check(self) -> None:
-        """Raises a NarError when a decoder is none."""
+        """Raises a NarError when a decoder is none, or the metric cannot be used here."""
+        make_metric(self.metric, language=self.data.target, tokenizer=self.bleu_tokenizer)
         for name in self.names(full=True):
             make(name, max_length=self.max_length)
 

@@ -300,6 +300,8 @@ def bench(
         title=experiment.name,
         data=experiment.data.describe("test"),
         metric=experiment.metric,
+        language=experiment.data.target,
+        tokenizer=experiment.bleu_tokenizer,
         tokenized=experiment.tokenized,
         protocol=experiment.protocol,
     )

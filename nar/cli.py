@@ -164,6 +164,7 @@ def bench(
     target: str = "de",
     output: pathlib.Path = REPORT,
     metric: Literal["bleu", "token_error"] = "bleu",
+    bleu_tokenizer: str | None = None,
     tokenized: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     max_length: int | None = None,
     protocol: Protocol = PROTOCOL,
@@ -177,9 +178,10 @@ def bench(
         helpers: what decoders may need beside the model.
         split: the test set's name.
         source: the source language, a file's ending.
-        target: the target language, the other file's.
+        target: the target language, the other file's; BLEU's tokenizer follows it.
         output: directory of the report and of all outputs.
         metric: what decoders are compared by.
+        bleu_tokenizer: sacreBLEU's name of another one, such as zh, ja-mecab, ko-mecab or char.
         tokenized: give papers' tokenised BLEU too.
         max_length: the most tokens to write; by default as in the model's training.
         protocol: how much to measure.
@@ -202,6 +204,8 @@ def bench(
         title=f"{data.name}/{split}",
         data=f"{data.name}/{split} ({source} to {target})",
         metric=metric,
+        language=target,
+        tokenizer=bleu_tokenizer,
         tokenized=target if tokenized else None,
         protocol=protocol,
     )

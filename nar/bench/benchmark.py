@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nar.bench.measure import Progress, silent
+from nar.bench.metrics import MetricName
 from nar.bench.protocol import BASELINE, Protocol, System, speeds
-from nar.bench.quality import Judge, MetricName
+from nar.bench.quality import Judge
 from nar.bench.report import Report, Row, machine
 from nar.core import role
 from nar.data.text import Corpus, fingerprint
@@ -21,10 +22,10 @@ def bench(
     title: str,
     data: str,
     metric: MetricName = "bleu",
-    tokenized: str | None = None,
     protocol: Protocol | None = None,
     progress: Progress = silent,
     keep: Callable[[Row, list[str]], None] = lambda row, outputs: None,
+    **scoring: str | None,
 ) -> Report:
     """Runs all decoders of all systems over a test set.
 
@@ -34,19 +35,19 @@ def bench(
         title: what the report is about.
         data: what the test set is called.
         metric: what p-values are about.
-        tokenized: target language for papers' tokenised BLEU; None: leave it out.
         protocol: how much to measure.
         progress: told what is going on.
         keep: given every row with its outputs.
+        **scoring: language, tokenizer and tokenized, as `Judge` takes them.
 
     Raises:
-        NarError: an unknown decoder or metric, models of one name, or a model that cannot read the
-            test set; before anything runs. A decoder that needs what a model lacks is a row that
-            says so.
+        NarError: an unknown decoder, metric or tokenizer, models of one name, or a model that
+            cannot read the test set; before anything runs. A decoder that needs what a model lacks
+            is a row that says so.
     """
     protocol = protocol or Protocol()
     pairs = [corpus[i] for i in range(len(corpus))]
-    judge = Judge(metric, [reference for _, reference in pairs], tokenized=tokenized)
+    judge = Judge(metric, [reference for _, reference in pairs], **scoring)
     if systems and not role(systems[0].translator.model).spec.causal:
         raise NarError(
             f"{systems[0].name} does not decode greedily: a causal model must come first, whose "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nar.bench.quality import METRICS
+from nar.bench.metrics import METRICS
 from nar.bench.report import Report, Row
 
 if TYPE_CHECKING:

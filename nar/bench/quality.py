@@ -5,14 +5,14 @@ import functools
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from nar.bench.metrics import Metric, MetricName, has_spaces, make_metric
 from nar.errors import NarError
 
-MetricName = Literal["bleu", "token_error"]
 Interval = tuple[float, float]
 
 SAMPLES = 1000
@@ -20,91 +20,6 @@ SAMPLES = 1000
 
 LENGTHS = (10, 20, 30)
 """Where the lengths of references, in words, are divided for BLEU by length."""
-
-
-# --------------------------------------------------------------------------------------- metrics
-class Metric(Protocol):
-    """A corpus score that is a function of sums over sentences, so that it can be resampled."""
-
-    signature: str
-    higher_is_better: bool
-
-    def statistics(
-        self, outputs: Sequence[str], references: Sequence[str]
-    ) -> Int[np.ndarray, "sentences sums"]:
-        """What each sentence adds."""
-        ...
-
-    def score(self, sums: Int[np.ndarray, " sums"]) -> float:
-        """The score, in percent."""
-        ...
-
-
-class Bleu:
-    """SacreBLEU (Post 2018): detokenised, cased text, tokenised as 13a by the metric itself."""
-
-    higher_is_better = True
-
-    def __init__(self, tokenize: str = "13a"):
-        import sacrebleu
-
-        self._metric = sacrebleu.BLEU(tokenize=tokenize)
-        # Counts do not depend on the effective order; without it, sentences make sacreBLEU warn.
-        self._sentence = sacrebleu.BLEU(tokenize=tokenize, effective_order=True)
-        self._metric.corpus_score(["a"], [["a"]])  # the signature needs a score
-        self.signature = str(self._metric.get_signature())
-
-    def statistics(self, outputs, references):
-        """Lengths of output and reference, matching n-grams, n-grams; n = 1..4."""
-        pairs = zip(outputs, references, strict=True)
-        scores = [self._sentence.sentence_score(o, [r]) for o, r in pairs]
-        return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores])
-
-    def score(self, sums):
-        """BLEU as sacreBLEU computes it from the corpus' sums."""
-        output, reference, *grams = (int(n) for n in sums)
-        return self._metric.compute_bleu(
-            correct=grams[:4],
-            total=grams[4:],
-            sys_len=output,
-            ref_len=reference,
-            smooth_method=self._metric.smooth_method,
-            smooth_value=self._metric.smooth_value,
-        ).score
-
-
-class TokenError:
-    """Edit distance over the references' length, in tokens separated by spaces.
-
-    Of phones, this is the phone error rate of spelling to sound.
-    """
-
-    higher_is_better = False
-    signature = "edit distance / reference length, tokens by spaces"
-
-    def statistics(self, outputs, references):
-        """Errors, and tokens of the reference."""
-        pairs = [(o.split(), r.split()) for o, r in zip(outputs, references, strict=True)]
-        return np.array([[edit_distance(o, r), len(r)] for o, r in pairs])
-
-    def score(self, sums):
-        """Errors a hundred tokens."""
-        return 100 * float(sums[0]) / max(float(sums[1]), 1)
-
-
-METRICS: dict[str, type[Bleu] | type[TokenError]] = {"bleu": Bleu, "token_error": TokenError}
-
-
-def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """The fewest insertions, deletions and replacements that make one of the other."""
-    row = np.arange(len(b) + 1)
-    for token in a:
-        replaced = row[:-1] + np.array([token != other for other in b], int)
-        best = np.minimum(row[1:] + 1, replaced)
-        # An insertion costs one a place: the best is a running minimum of cost minus place.
-        place = np.arange(len(b) + 1)
-        row = np.minimum.accumulate(np.concatenate([[row[0] + 1], best]) - place) + place
-    return int(row[-1])
 
 
 # ----------------------------------------------------------------------------------- significance
@@ -156,7 +71,8 @@ class Quality:
             sets that are resampled for both. Not inferior by a margin: all of them are within it.
         tokenized_bleu, tokenized_bleu_signature: the scale of papers on WMT14 En-De: Moses tokens,
             words split at hyphens. It flatters; it stands only beside a paper's number.
-        repetition: share of words that repeat the word before (the mark of parallel prediction).
+        repetition: share of words that repeat the word before (the mark of parallel prediction);
+            words are what the metric counts where spaces do not divide them.
         length_ratio: words written over the references' words.
         bleu_by_length: per range of reference lengths in words: its highest (None: no end), the
             number of sentences, and their BLEU.
@@ -185,20 +101,33 @@ class Judge:
     Args:
         metric: "bleu" or "token_error".
         references: one text a sentence.
+        language: theirs, by which BLEU chooses its tokenizer; None: one with spaces between words.
+        tokenizer: BLEU's, by sacreBLEU's name, instead.
         tokenized: the target language in which to give papers' tokenised BLEU too; None: do not.
 
     Raises:
-        NarError: the metric is unknown, or there are no references.
+        NarError: the metric is unknown, or its tokenizer; the language of the tokenised BLEU has no
+            spaces; or there are no references.
     """
 
     def __init__(
-        self, metric: MetricName, references: Sequence[str], *, tokenized: str | None = None
+        self,
+        metric: MetricName,
+        references: Sequence[str],
+        *,
+        language: str | None = None,
+        tokenizer: str | None = None,
+        tokenized: str | None = None,
     ):
-        if metric not in METRICS:
-            raise NarError(f"metric={metric!r}: it must be one of {', '.join(METRICS)}")
         if not references:
             raise NarError("there are no references: at least one sentence is needed")
-        self._name, self._metric = metric, METRICS[metric]()
+        if tokenized is not None and not has_spaces(tokenized):
+            raise NarError(
+                f"tokenized={tokenized!r}: papers' tokenised BLEU counts words between spaces, and "
+                "this language has none"
+            )
+        self._metric = make_metric(metric, language=language, tokenizer=tokenizer)
+        self._name = metric
         self._references, self._tokenized = list(references), tokenized
         self._baseline: tuple[float, np.ndarray] | None = None
 
@@ -226,7 +155,8 @@ class Judge:
                 "difference": value - base,
                 "difference_ci": interval(resampled - of_base),
             }
-        words = [(o.split(), r.split()) for o, r in zip(outputs, self._references, strict=True)]
+        split = self._metric.words
+        words = [(split(o), split(r)) for o, r in zip(outputs, self._references, strict=True)]
         written = sum(len(o) for o, _ in words)
         common = {
             **compared,
@@ -250,7 +180,7 @@ class Judge:
         )
 
     def _by_length(self, statistics: Int[np.ndarray, "sentences sums"]) -> list[dict[str, Any]]:
-        lengths = np.array([len(reference.split()) for reference in self._references])
+        lengths = np.array([len(self._metric.words(reference)) for reference in self._references])
         bucket = np.searchsorted(LENGTHS, lengths)
         return [
             {

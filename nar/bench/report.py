@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -114,6 +115,12 @@ class Report:
     def measured(self) -> list[Row]:
         """The rows that were not skipped."""
         return [row for row in self.rows if not row.skipped]
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The tokenizer by which BLEU was counted, as its signature names it."""
+        found = re.search(r"tok:([^|]+)", self.rows[0].bleu_signature or "")
+        return found and found[1]
 
     def save(self, directory: str | os.PathLike[str]) -> pathlib.Path:
         """Writes `report.json`, whole or not at all; returns its path."""

@@ -5,6 +5,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from nar.bench.metrics import BY_SPACES
 from nar.bench.quality import Interval
 from nar.bench.report import Report, Row
 from nar.errors import NarError
@@ -119,7 +120,7 @@ class Table:
 
 
 def tables(reports: Iterable[Report], *, details: bool = False) -> Iterator[Table]:
-    """A table a test set, machine and kind of training text: what differs in these never mixes.
+    """A table a test set, metric, machine and kind of training text: these never mix.
 
     Reports of one test set that differ in nothing but the seed of their training share lines.
 
@@ -134,7 +135,7 @@ def tables(reports: Iterable[Report], *, details: bool = False) -> Iterator[Tabl
 
     def place(entry: tuple[Report, Row]) -> tuple[str, ...]:
         report, row = entry
-        of_report = report.data["fingerprint"], report.title, report.metric
+        of_report = report.data["fingerprint"], report.title, report.metric, str(report.tokenizer)
         return *of_report, str(sorted(report.machine.items())), row.training
 
     grouped: dict[tuple[str, ...], list[tuple[Report, Row]]] = {}
@@ -167,6 +168,8 @@ def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
     about = [f"{report.data['sentences']} sentences", f"trained on {rows[0].training} text"]
     if seeds != {1}:
         about.append(f"{max(seeds)} seeds, mean ± standard deviation")
+    if report.tokenizer not in (None, BY_SPACES):
+        about.append(f"BLEU of tokens by {report.tokenizer}")
     about.append(f"{report.machine['cores']} cores, {report.machine['device']}")
     notes = [f"{name(row)} did not run: {row.skipped}" for row in rows if row.skipped]
     base = report.rows[0]

@@ -1,17 +1,14 @@
-import functools
 import random
 
 import numpy as np
 import pytest
 import sacrebleu
-from hypothesis import given
-from hypothesis import strategies as st
 from sacrebleu.significance import PairedTest
 
-from nar.bench.quality import Bleu, Judge, TokenError, bootstrap, edit_distance, p_value
+from nar.bench.metrics import Bleu, TokenError
+from nar.bench.quality import Judge, bootstrap, p_value
 from nar.errors import NarError
 
-words = st.lists(st.sampled_from("abc"), max_size=6)
 WORDS = ["der", "ein", "Hund", "Mann", "läuft", "sieht", "im", "Park", "rote", "Hut-Träger", "."]
 
 
@@ -30,18 +27,6 @@ def texts():
 
     references = [text() for _ in range(60)]
     return references, *([worse(r, rate) for r in references] for rate in (0.2, 0.33))
-
-
-@given(words, words)
-def test_edit_distance_is_that_of_the_recursion(a, b):
-    @functools.cache
-    def distance(i, j):
-        if not i or not j:
-            return i + j
-        replaced = distance(i - 1, j - 1) + (a[i - 1] != b[j - 1])
-        return min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, replaced)
-
-    assert edit_distance(a, b) == distance(len(a), len(b))
 
 
 def test_token_error_by_hand():
@@ -164,8 +149,32 @@ def test_numbers_of_texts_must_be_equal(outputs, references):
         Judge("bleu", references).quality(outputs)
 
 
-def test_an_unknown_metric_is_named():
-    with pytest.raises(NarError, match="metric='ter'.*bleu, token_error"):
-        Judge("ter", ["a"])  # type: ignore[arg-type]
-    with pytest.raises(NarError, match="no references"):
-        Judge("bleu", [])
+CHINESE = ["我们 Monday 去 北京 大学 看 朋友。", "他在公园里吃了一个红苹果。", "很好!"]
+CHANGED = ["我们 Monday 去 北京 看 朋友。", "她在公园里吃了两个红苹果。", "很好!"]
+
+
+def test_languages_without_spaces_are_judged_by_the_metrics_tokens():
+    """By hand: 12, 13 and 3 tokens, of which the output lacks two."""
+    judge = Judge("bleu", CHINESE, language="zh")
+    perfect, found = judge.quality(CHINESE), judge.quality(CHANGED)
+    assert (perfect.bleu, perfect.length_ratio) == (pytest.approx(100), 1)
+    right = sacrebleu.corpus_bleu(CHANGED, [CHINESE], tokenize="zh")
+    assert found.bleu == pytest.approx(right.score)
+    assert "tok:zh" in found.bleu_signature
+    assert found.length_ratio == pytest.approx(right.sys_len / right.ref_len) == 26 / 28
+    assert [part["sentences"] for part in found.bleu_by_length] == [1, 2]
+    assert Judge("bleu", CHINESE, language="zh").quality(["好" * 4] * 3).repetition == 9 / 12
+    by_characters = Judge("bleu", CHINESE, tokenizer="char").quality(CHANGED)
+    right = sacrebleu.corpus_bleu(CHANGED, [CHINESE], tokenize="char")
+    assert by_characters.bleu == pytest.approx(right.score)
+
+
+def test_what_cannot_be_judged_is_named():
+    for options, message in [
+        ({"metric": "ter"}, "metric='ter'.*bleu, token_error"),
+        ({"references": []}, "no references"),
+        ({"tokenized": "zh_CN"}, "tokenized='zh_CN': .* words between spaces"),
+        ({"metric": "token_error", "tokenizer": "zh"}, "tokenizer='zh' is BLEU's, and the metric"),
+    ]:
+        with pytest.raises(NarError, match=message):
+            Judge(**{"metric": "bleu", "references": ["a"], **options})
