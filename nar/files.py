@@ -39,7 +39,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise NarError(f"{path} is missing")
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise NarError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):

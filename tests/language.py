@@ -61,14 +61,19 @@ def as_dictionary(model):
         pieces = [str(token) for token in range(model.vocab_size)]
         pieces[model.bos], pieces[model.eos] = "<s>", "</s>"
         write_arpa(path, model, pieces)
-        lines = [line.split() for line in path.read_text().splitlines()]
-    found = {}
-    for order in range(1, model.order + 1):
+        return parsed(path.read_text(), pieces)
+
+
+def parsed(text, pieces):
+    """What an ARPA file says: {tokens: (log-probability, log-weight)}."""
+    lines, found, order = [line.split() for line in text.splitlines()], {}, 1
+    while [f"\\{order}-grams:"] in lines:
         start = lines.index([f"\\{order}-grams:"]) + 1
         for logprob, *words in lines[start : lines.index([], start)]:
-            weight = words.pop() if order < model.order else 0
-            tokens = tuple(pieces.index(word) for word in words)
+            weight = words[order] if len(words) > order else 0
+            tokens = tuple(pieces.index(word) for word in words[:order])
             found[tokens] = float(logprob) * np.log(10), float(weight) * np.log(10)
+        order += 1
     return found
 
 

@@ -36,6 +36,8 @@ def test_json_is_read_or_refused_by_name(tmp_path, content, message):
     path = tmp_path / "a.json"
     write(path, '{"a": 1}')
     assert read_json(path) == {"a": 1}
+    write(path, '\ufeff{"a": "ä"}')  # as some editors begin it
+    assert read_json(path) == {"a": "ä"}
     path.unlink() if content is None else write(path, content)
     with pytest.raises(NarError, match=rf"a\.json.* {message}"):
         read_json(path)

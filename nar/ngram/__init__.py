@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 
 from nar.data.tokenizer import Vocabulary
-from nar.ngram.arpa import ends, read_arpa, write_arpa
+from nar.errors import NarError
+from nar.ngram.arpa import END, ends, read_arpa, write_arpa
 from nar.ngram.kneser_ney import kneser_ney
 from nar.ngram.model import LANGUAGE, NGram
 
@@ -23,10 +24,14 @@ def learn_arpa(
         order: pieces of the longest n-grams.
 
     Raises:
-        NarError: the order is below 1, there are no texts, or the tokenizer has no ends of a text.
+        NarError: the order is below 1, there are no texts, or the tokenizer does not have the
+            beginning and the end of a text that n-gram models have.
     """
     pieces = tokenizer.pieces(range(tokenizer.vocab_size))
     bos, eos = ends(pieces)
     rows = tokenizer.encode_outputs(texts)
+    if other := {row[-1] for row in rows} - {eos}:
+        ending = tokenizer.pieces([*other])[0]
+        raise NarError(f"the model ends texts with {ending}, and n-gram models end them with {END}")
     learned = kneser_ney(rows, order=order, vocab_size=len(pieces), bos=bos, eos=eos)
     write_arpa(path, learned, pieces)

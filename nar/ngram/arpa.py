@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from nar.errors import NarError
 from nar.files import replacing
@@ -46,7 +47,8 @@ class Reader:
 
     def __init__(self, path: pathlib.Path):
         try:
-            self._lines = enumerate(io.StringIO(path.read_bytes().decode(), newline="\n"), start=1)
+            text = path.read_bytes().decode("utf-8-sig")  # some editors put a mark before it
+            self._lines = enumerate(io.StringIO(text, newline="\n"), start=1)
         except UnicodeDecodeError as error:
             raise NarError(f"{path} is no ARPA file: it is not UTF-8 ({error.reason})") from None
         self.path, self.number, self.line = path, 0, ""
@@ -110,6 +112,8 @@ def read_arpa(path: str | os.PathLike[str], pieces: Sequence[str]) -> NGram:
 
     N-grams of words that are no pieces are left out, with a warning that counts the words. A piece
     that the file lacks has the probability of `<unk>`; if the file lacks that too, it never occurs.
+    An n-gram that others begin with, and that pruning took away, comes back with the probability
+    that backing off gives it, which changes no score (so KenLM reads SRILM's files).
 
     Args:
         path: of a file in UTF-8.
@@ -122,13 +126,13 @@ def read_arpa(path: str | os.PathLike[str], pieces: Sequence[str]) -> NGram:
     reader = Reader(pathlib.Path(path))
     ids = {word(piece): token for token, piece in reversed(list(enumerate(pieces)))}
     unknown: set[str] = set()
-    orders: list[Grams] = []
     sizes = header(reader)
-    for order, size in enumerate(sizes, start=1):
-        entries = section(reader, order, size, ids, unknown, longest=order == len(sizes))
-        found = sort(reader, entries, orders, len(pieces))
-        orders.append(found if orders else complete(reader, found, ids, len(pieces)))
+    entries = [
+        section(reader, order, size, ids, unknown, longest=order == len(sizes))
+        for order, size in enumerate(sizes, start=1)
+    ]
     reader.expect("\\end\\")
+    orders = trie(reader, entries, ids, len(pieces))
     if unknown:
         some = ", ".join(sorted(unknown)[:3] + ["..."] * (len(unknown) > 3))
         warnings.warn(
@@ -164,12 +168,13 @@ def section(
     for line in reader.entries():
         count += 1
         score, *words = BLANKS.split(line)
-        weight = words.pop() if len(words) == order + 1 and not longest else "0"
+        weight = words.pop() if len(words) == order + 1 else "0"
         try:
             logprob, backoff = float(score), float(weight)
         except ValueError:
             logprob = backoff = math.nan
-        if len(words) != order or not logprob <= 0 or not backoff < math.inf:
+        odd = backoff != 0 if longest else not backoff < math.inf
+        if len(words) != order or not logprob <= 0 or odd:
             more = "" if longest else " and, if any, log10 of a weight"
             raise reader.broken(
                 f"'{line}', where log10 of a probability, {order} words{more} must stand"
@@ -186,22 +191,107 @@ def section(
     return Entries(np.array(tokens, np.int64).reshape(-1, order), logprob, backoff, number)
 
 
-def sort(reader: Reader, entries: Entries, orders: Sequence[Grams], vocab_size: int) -> Grams:
-    """The n-grams of an order by context, which is found among those of the orders below."""
-    context = np.zeros(len(entries.tokens), np.int64)
-    for grams, column in zip(orders, entries.tokens.T, strict=False):
-        key, wanted = grams.context * vocab_size + grams.token, context * vocab_size + column
-        context = np.searchsorted(key, wanted)
-        if (absent := np.append(key, -1)[context] != wanted).any():
-            raise reader.broken(
-                "the words before the last have no entry", entries.number[absent][0]
-            )
-    last = entries.tokens[:, -1]
-    key = context * vocab_size + last
+def trie(
+    reader: Reader, entries: Sequence[Entries], ids: dict[str, int], vocab_size: int
+) -> list[Grams]:
+    """The n-grams of all orders by context; what longer ones begin with is among the shorter."""
+    orders: list[Grams] = []
+    # Of each n-gram the place, in the order below, of as many of its tokens as have been found.
+    place = [np.zeros(len(found.tokens), np.int64) for found in entries]
+    for k, own in enumerate(entries):
+        grams = sort(reader, own, place[k], vocab_size)
+        longer = [
+            place[n] * vocab_size + entries[n].tokens[:, k] for n in range(k + 1, len(entries))
+        ]
+        if k == 0:
+            grams = complete(reader, grams, ids, vocab_size)
+        elif longer:
+            absent = np.setdiff1d(np.concatenate(longer), keys(grams, vocab_size))
+            grams = insert(grams, absent, orders, vocab_size)
+        orders.append(grams)
+        place[k + 1 :] = [np.searchsorted(keys(grams, vocab_size), key) for key in longer]
+    return orders
+
+
+def keys(grams: Grams, vocab_size: int) -> Int[np.ndarray, " count"]:
+    """A number for each n-gram of an order, ascending: its context's place and its last token."""
+    return grams.context * vocab_size + grams.token
+
+
+def sort(
+    reader: Reader, entries: Entries, context: Int[np.ndarray, " count"], vocab_size: int
+) -> Grams:
+    """The n-grams of an order by context, then by token.
+
+    Args:
+        reader: names the line of an n-gram that is there twice.
+        entries: in the file's order.
+        context: of each, its place in the order below.
+        vocab_size: tokens.
+    """
+    grams = Grams(context, entries.tokens[:, -1], entries.logprob, entries.backoff)
+    key = keys(grams, vocab_size)
     rank = np.argsort(key, kind="stable")
     if (again := np.diff(key[rank]) == 0).any():
         raise reader.broken("these words have an entry already", entries.number[rank[1:][again]][0])
-    return Grams(*(x[rank] for x in (context, last, entries.logprob, entries.backoff)))
+    return Grams(*(x[rank] for x in grams))
+
+
+def insert(
+    grams: Grams, absent: Int[np.ndarray, " count"], orders: Sequence[Grams], vocab_size: int
+) -> Grams:
+    """An order with more n-grams: they are as likely as backing off makes them, and weigh nothing.
+
+    Args:
+        grams: those that the file has.
+        absent: the keys of the others.
+        orders: all those below.
+        vocab_size: tokens.
+    """
+    context, token = np.divmod(absent, vocab_size)
+    tokens, at = [token], context
+    for below in reversed(orders):
+        tokens.insert(0, below.token[at])
+        at = below.context[at]
+    logprob = orders[-1].backoff[context]
+    logprob = logprob + backed_off(orders, np.stack(tokens[1:], axis=1), vocab_size)
+    logprob = np.maximum(logprob, FLOOR)
+    more = Grams(context, token, logprob, np.zeros(len(absent)))
+    both = Grams(*(np.concatenate(pair) for pair in zip(grams, more, strict=True)))
+    rank = np.argsort(keys(both, vocab_size), kind="stable")
+    return Grams(*(x[rank] for x in both))
+
+
+def backed_off(
+    orders: Sequence[Grams], tokens: Int[np.ndarray, "count order"], vocab_size: int
+) -> Float[np.ndarray, " count"]:
+    """The log-probability of the last token after those before it.
+
+    Args:
+        orders: n-grams, up to this order at least.
+        tokens: n-grams of one order, known or not.
+        vocab_size: tokens.
+    """
+    place = find(orders, tokens, vocab_size)
+    found = np.append(orders[tokens.shape[1] - 1].logprob, 0.0)[place]
+    if (place >= 0).all():  # at the latest, a token by itself is there
+        return found
+    before = find(orders, tokens[:, :-1], vocab_size)
+    weight = np.append(orders[tokens.shape[1] - 2].backoff, 0.0)[before]
+    shorter = weight + backed_off(orders, tokens[:, 1:], vocab_size)
+    return np.where(place >= 0, found, shorter)
+
+
+def find(
+    orders: Sequence[Grams], tokens: Int[np.ndarray, "count order"], vocab_size: int
+) -> Int[np.ndarray, " count"]:
+    """The places of n-grams in their order, -1 of those that are not there."""
+    place = np.zeros(len(tokens), np.int64)
+    for grams, column in zip(orders, tokens.T, strict=False):
+        key, wanted = np.append(keys(grams, vocab_size), -1), place * vocab_size + column
+        at = np.searchsorted(key[:-1], wanted)
+        place = np.where((place >= 0) & (key[at] == wanted), at, -1)
+    return place
 
 
 def complete(reader: Reader, found: Grams, ids: dict[str, int], vocab_size: int) -> Grams:

@@ -199,8 +199,9 @@ class FastVocabulary:
         return [row or [self._config.bos] for row in rows]
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `encode`: sources and outputs are numbered alike."""
-        return self.encode(texts)
+        """The ids of texts without what begins them, EOS last."""
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [[*encoding.ids, self._config.eos] for encoding in found]
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special tokens."""
