@@ -100,7 +100,7 @@ def check_room(
 
 
 def check_same_vocabulary(target: "Spec", other: Any, who: str) -> None:
-    """Raises IncompatibleModel unless `other` has as many tokens and the same EOS.
+    """Raises IncompatibleModel unless `other`, which scores, has as many tokens and the same EOS.
 
     Args:
         target: of the target.

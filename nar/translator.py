@@ -17,7 +17,7 @@ from jaxtyping import Array, Int, Key
 from nar.core import TARGET, Bundle, Decoder, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
-from nar.data.tokenizer import FILE, PAD, Tokenizer, Vocabulary
+from nar.data.tokenizer import FILE, PAD, Tokenizer, Vocabulary, shared
 from nar.decoders import Greedy, make
 from nar.decoders.noisy_parallel import RERANKER
 from nar.drafters.corpus import CORPUS, SuffixArray
@@ -26,6 +26,7 @@ from nar.drivers import decode
 from nar.errors import NarError
 from nar.files import read_json
 from nar.lines import one_line, read_texts, translations
+from nar.model import Fitted
 from nar.ngram import LANGUAGE, read_arpa
 from nar.ops import numbered_keys
 from nar.patience import Patience
@@ -312,8 +313,8 @@ def load(
     Args:
         directory: as experiments leave them in `runs/NAME/model`, or in Hugging Face's layout:
             `config.json` says which it is.
-        draft: directory of a model with the same vocabulary: a smaller one for `speculative`, one
-            that predicts in parallel for `parallel-draft`.
+        draft: directory of a model of the same vocabulary, whose table may be larger or smaller: a
+            smaller model for `speculative`, one that predicts in parallel for `parallel-draft`.
         reranker: directory of a causal model with the same vocabulary, for `noisy-parallel`.
         corpus: a file of texts like those to write, one a line, for `corpus-lookup`.
         language: an ARPA file of n-grams of the tokenizer's pieces, as `nar ngram` writes them, for
@@ -331,18 +332,22 @@ def load(
         if path is None:
             continue
         other = _load_one(pathlib.Path(path))
-        if other.tokenizer.fingerprint != translator.tokenizer.fingerprint:
+        try:
+            known = shared(translator.tokenizer, other.tokenizer)
+        except NarError as error:
             raise NarError(
                 f"{path} and {directory} have different vocabularies: a {name} model must share "
-                "the target's"
-            )
-        others[name] = other.model
+                f"the target's ({error})"
+            ) from error
+        # What predicts in parallel is decoded by itself, in its own vocabulary.
+        fit = translator.model if other.model.spec.causal else other.model
+        others[name] = Fitted.to(fit.spec.vocab_size, other.model, known)
         ids[name] = other.weights
     if corpus is not None:
         others[CORPUS] = SuffixArray.of(translator.tokenizer.encode_outputs(read_texts(corpus)))
         ids[CORPUS] = hash_files(pathlib.Path(corpus))[:12]
     if language is not None:
-        pieces = translator.tokenizer.pieces(range(translator.tokenizer.vocab_size))
+        pieces = translator.tokenizer.pieces(range(translator.model.spec.vocab_size))
         others[LANGUAGE] = read_arpa(language, pieces)
         ids[LANGUAGE] = hash_files(pathlib.Path(language))[:12]
     if not others:
@@ -376,7 +381,7 @@ def _load_one(directory: pathlib.Path) -> Translator:
 
         return load_pretrained(directory)
     model, tokenizer = load_model(directory), Tokenizer.load(directory)
-    if tokenizer.vocab_size != model.config.vocab_size:
+    if tokenizer.vocab_size > model.config.vocab_size:  # a table may be padded
         raise NarError(
             f"{directory / FILE} has {tokenizer.vocab_size} pieces, and the model beside it "
             f"{model.config.vocab_size}: they do not belong together"

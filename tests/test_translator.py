@@ -201,7 +201,9 @@ def save(translator, directory):
 def test_loaded_with_a_draft_model_and_a_corpus(translator, tmp_path):
     encoder = translator.model.spec.encoder
     target = save(translator, tmp_path / "target")
-    draft = save(random_translator(encoder=encoder, seed=1), tmp_path / "draft")
+    draft, size = tmp_path / "draft", translator.tokenizer.vocab_size
+    save_model(draft, random_model(encoder=encoder, seed=1, vocab_size=size + 7))  # a padded table
+    translator.tokenizer.save(draft)
     texts = random_texts(4)
     wanted = translator.translate(texts, nar.Greedy(max_length=10), batch_size=4)
     corpus = tmp_path / "corpus"

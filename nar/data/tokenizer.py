@@ -57,6 +57,23 @@ class Vocabulary(Protocol):
         ...
 
 
+def shared(ours: Vocabulary, theirs: Vocabulary) -> int:
+    """How many ids stand for the same pieces in two vocabularies: all those of the smaller one.
+
+    Sources may be numbered in another way: then a vocabulary has `source_pieces` too.
+
+    Raises:
+        NarError: an id stands for two pieces.
+    """
+    ids = range(min(ours.vocab_size, theirs.vocab_size))
+    for side in ("source_pieces", "pieces"):
+        one, other = (getattr(x, side, x.pieces)(ids) for x in (ours, theirs))
+        if differing := [i for i in ids if one[i] != other[i]]:
+            i = differing[0]
+            raise NarError(f"id {i} stands for {one[i]!r} in one and for {other[i]!r} in the other")
+    return len(ids)
+
+
 class Tokenizer:
     """Turns texts into lists of token ids that end in EOS, and back.
 
@@ -214,19 +231,21 @@ class Tokenizer:
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The text of each row of ids up to its first EOS; rows are lists, or an array.
 
-        Special ids and negative ones are left out, but UNK is shown (as ⁇): a reader should see it.
+        Special ids and those of no piece are left out, but UNK is shown (as ⁇): a reader should see
+        it.
         """
         if hasattr(rows, "__array__"):
             rows = np.asarray(rows)  # once, and not element by element, from a device
-        return self._processor.decode([_readable(row) for row in rows])
+        return self._processor.decode([_readable(row, self.vocab_size) for row in rows])
 
     def pieces(self, row: Sequence[int]) -> list[str]:
-        """The piece of each id, special ones included, to look at."""
-        return self._processor.id_to_piece([int(token) for token in row])
+        """The piece of each id, special ones included, to look at; `<n>` beyond them."""
+        known = self._processor.id_to_piece
+        return [known(int(t)) if 0 <= t < self.vocab_size else f"<{t}>" for t in row]
 
 
-def _readable(row: Iterable[int]) -> list[int]:
+def _readable(row: Iterable[int], vocab_size: int) -> list[int]:
     tokens = [int(token) for token in row]
     if EOS in tokens:
         tokens = tokens[: tokens.index(EOS)]
-    return [token for token in tokens if token == UNK or token > SEP]
+    return [token for token in tokens if token == UNK or SEP < token < vocab_size]

@@ -20,6 +20,7 @@ from nar.core import TARGET, Needs, role
 from nar.drafters.drafter import Bools, Draft, Drafter, Layout
 from nar.drafters.trees import read_tree
 from nar.errors import at_least
+from nar.model.fitted import Fitted
 from nar.ops import argmax, at_rows, fold
 
 if TYPE_CHECKING:
@@ -107,8 +108,10 @@ class ModelDrafter(Drafter):
         return 0
 
     def draft_model(self, model: Any) -> Any:
-        """Who drafts."""
-        return role(model, DRAFT) if self.layers is None else role(model).exit(self.layers)
+        """Who drafts; from a table of another size, in the target's."""
+        if self.layers is not None:
+            return role(model).exit(self.layers)
+        return Fitted.to(role(model).spec.vocab_size, role(model, DRAFT))
 
     def init(self, model, source, max_length, key):
         """The draft model reads the source too. An early exit's encoder is the target's own.

@@ -80,9 +80,12 @@ class Parallel(Drafter):
     def init(self, model, source, max_length, key):
         """The whole draft."""
         base = dataclasses.replace(self.base, max_length=max_length)
-        output = decode(base, self.model(model), source, key=key)
+        output, spec = decode(base, self.model(model), source, key=key), role(model).spec
         inside = jnp.arange(max_length) < output.length[:, None]
-        tokens = jnp.where(inside, output.tokens, -1)
+        # An end is the target's end; what the target does not have is no guess.
+        ends = output.tokens == role(model, DRAFT).spec.eos
+        tokens = jnp.where(ends, spec.eos, output.tokens)
+        tokens = jnp.where(inside & (tokens < spec.vocab_size), tokens, -1)
         return Carry(
             tokens=jnp.pad(tokens, ((0, 0), (0, self.guesses)), constant_values=-1),
             at=jnp.zeros_like(output.length),

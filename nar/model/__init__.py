@@ -2,7 +2,8 @@
 
 from nar.model.config import TransformerConfig
 from nar.model.context import Context, Fresh, Memory
+from nar.model.fitted import Fitted
 from nar.model.protocol import Model
 from nar.model.transformer import Transformer
 
-__all__ = ["Context", "Fresh", "Memory", "Model", "Transformer", "TransformerConfig"]
+__all__ = ["Context", "Fitted", "Fresh", "Memory", "Model", "Transformer", "TransformerConfig"]

@@ -166,6 +166,11 @@ class MarianVocabulary:
         """The pieces; `<n>` beyond them."""
         return [self._pieces.get(int(t), f"<{t}>") for t in row]
 
+    def source_pieces(self, row: Sequence[int]) -> list[str]:
+        """The same of sources."""
+        known = {number: piece for piece, number in self._ids.items()}
+        return [known.get(int(t), f"<{t}>") for t in row]
+
 
 def _numbers(path: pathlib.Path) -> dict[str, int]:
     """The number of each piece."""
