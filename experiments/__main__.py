@@ -21,6 +21,7 @@ import tyro
 
 from experiments.data import DISTILLED
 from experiments.registry import EXPERIMENTS, Experiment, find
+from nar.ending import one_line_errors
 from nar.errors import NarError
 
 
@@ -184,9 +185,9 @@ def write_tables(runs: list[str], documents: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
-    except NarError as error:
-        sys.exit(f"error: {error}")
+        with one_line_errors():
+            status = main(sys.argv[1:])
+        sys.exit(status)
     except KeyboardInterrupt as stop:
         print(stop or "interrupted", file=sys.stderr)
         sys.exit(130)

@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 import tyro
 
 from nar.bench.protocol import Protocol
+from nar.ending import OUTPUT, one_line_errors
 from nar.errors import NarError
+from nar.files import naming
 
 app = tyro.extras.SubcommandApp()
 TRACE, REPORT, PROTOCOL = pathlib.Path("trace.html"), pathlib.Path("report"), Protocol()
@@ -88,16 +90,13 @@ def translate(
     if stream:
         if resume or truncate:
             raise NarError("stream: what is written at once can neither be resumed nor truncated")
-        output = sys.stdout.buffer
         for number, line in enumerate(sys.stdin.buffer):
             text = text_of(line, number)
             for (piece,) in unfold(
                 translator, [text], method, stop=stop, key=key, numbers=[number]
             ):
-                output.write(one_line(piece).encode())
-                output.flush()
-            output.write(b"\n")
-            output.flush()
+                _write(one_line(piece))
+            _write("\n")
         return
     settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed}
     settings |= {"stop": list(stop)} if stop else {}
@@ -118,8 +117,7 @@ def translate(
                 journal=journal,
                 progress=lambda done: progress("lines", done, len(lines)),
             ):
-                sys.stdout.buffer.write("".join(f"{text}\n" for text in texts).encode())
-                sys.stdout.buffer.flush()
+                _write("".join(f"{text}\n" for text in texts))
     except KeyboardInterrupt:
         could = "goes on" if resume else "with --resume JOURNAL could have gone on"
         _say(f"stopped: the same command {could} from here")
@@ -291,16 +289,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     compilation_cache.enable()
     try:
-        with warnings.catch_warnings():
+        with one_line_errors(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             app.cli(prog="nar", args=arguments)
-    except BrokenPipeError:  # the reader went away; Python would say so once more when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (NarError, OSError) as error:
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _write(text: str) -> None:
+    with naming(OUTPUT):
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
 
 
 def _say(text: str) -> None:

@@ -23,6 +23,14 @@ class IncompatibleModel(NarError):
     """A decoder needs something that the model does not have; the message names both sides."""
 
 
+def in_a_line(error: Exception) -> str:
+    """What an error says, in one line; of a file, its name comes first."""
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split())
+
+
 def at_least(name: str, value: int, lowest: int) -> None:
     """Raises a NarError unless `value` is an int of at least `lowest`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < lowest:

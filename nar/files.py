@@ -11,16 +11,32 @@ from nar.errors import NarError
 
 
 @contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names the file in an OSError that does not: that of a write, as when a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to write; what was at `path` is replaced by it at the end, if nothing went wrong.
 
-    A reader finds the old file or the new one, never half of one.
+    A reader finds the old file or the new one, never half of one. An OSError names the file.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "wb") as file:
-        yield file
-    partial.replace(path)
+    try:
+        with naming(partial), open(partial, "wb") as file:
+            yield file
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:

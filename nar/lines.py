@@ -15,6 +15,7 @@ from jaxtyping import Array, Int, Key
 
 from nar.core import Decoder
 from nar.errors import NarError, at_least, differences
+from nar.files import naming
 from nar.streaming import check_stops
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ class Journal:
 
     def close(self) -> None:
         """Gives the file up."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def begin(self, lines: Lines | Sequence[str]) -> None:
         """Finds what is translated of these lines; a new file becomes their journal.
@@ -281,8 +283,9 @@ class Journal:
         self._append(json.dumps(texts, ensure_ascii=False).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(line)
+            self._file.flush()
 
 
 _KIND = "nar translate"

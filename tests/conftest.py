@@ -1,8 +1,10 @@
 """What all tests share: quick and remembered compilation, steady examples, and tiny models."""
 
+import contextlib
 import functools
 import os
 import pathlib
+import resource
 from typing import Any
 
 import hypothesis
@@ -179,6 +181,22 @@ def nucleus(temperature=1.0, top_k=None, top_p=None):
 def warp():
     """`warp(temperature, top_k, top_p)` is a NumPy function from logits to log-probabilities."""
     return nucleus
+
+
+@pytest.fixture
+def small_files():
+    """`with small_files(n):` no file can grow beyond n bytes, as if the disk were full."""
+
+    @contextlib.contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 MAPS = pathlib.Path("/proc/self/maps")

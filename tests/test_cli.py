@@ -141,6 +141,15 @@ def test_errors_before_the_input_is_read(nar_translate, monkeypatch, tmp_path, o
     assert "\n" not in str(stop.value.code)
 
 
+@pytest.mark.parametrize("options", [(), ("--stream",)], ids=str)
+def test_an_output_that_is_full(model, monkeypatch, options):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hund\n")))
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit, match="^error: standard output: No space left on device$"):
+            cli.main(["translate", "--model", str(model), "--max-length", "8", *options])
+
+
 def test_directories_whose_parts_do_not_fit(nar_translate, tmp_path):
     save_model(tmp_path, random_model())
     for tokenizer, message in ((None, "is missing"), (learn_tokenizer(), "do not belong together")):

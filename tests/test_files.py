@@ -27,6 +27,18 @@ def test_what_goes_wrong_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyError):
         fails()
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_is_named(tmp_path, small_files):
+    path = tmp_path / "a.txt"
+    write(path, "old")
+    with small_files(2), pytest.raises(OSError, match=f"File too large: '{path}.partial'"):
+        write(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match=f"Not a directory: '{path / 'b.txt.partial'}'"):
+        write(path / "b.txt", "new")
 
 
 @pytest.mark.parametrize(

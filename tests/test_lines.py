@@ -194,6 +194,16 @@ def test_damage_is_named(tmp_path, record):
     assert path.read_bytes() == damaged
 
 
+def test_a_journal_on_a_full_disk_is_named_and_goes_on(tmp_path, small_files):
+    path = tmp_path / "journal"
+    with small_files(700), pytest.raises(OSError, match=f"too large: '{path}'"):
+        run(path)
+    assert 2 < path.read_bytes().count(b"\n") < 11
+    found, batches = run(path)
+    assert found == WANTED
+    assert 0 < len(batches) < 11
+
+
 def test_one_process_at_a_time(tmp_path):
     path = tmp_path / "journal"
     with Journal(path, SETTINGS), pytest.raises(NarError, match=f"another process .* {path}"):

@@ -14,6 +14,7 @@ from nar.bench.protocol import System
 from nar.bench.report import Report, Row
 from nar.bench.table import tables
 from nar.data.text import Corpus
+from nar.files import write
 from nar.progress import Progress
 
 
@@ -40,7 +41,7 @@ def publish(
         name = row.decoder.replace(":", "_").replace(",", "_").replace("=", "-")
         path = directory / "outputs" / row.model / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{text}\n" for text in outputs))
+        write(path, "".join(f"{text}\n" for text in outputs))
 
     with Progress() as progress:
         report = bench(systems, corpus, progress=progress, keep=keep, **options)

@@ -1,5 +1,6 @@
 """A decoding dependency graph as a page and as a picture."""
 
+import contextlib
 import dataclasses
 import html
 import io
@@ -11,6 +12,7 @@ from nar.bench.page import asset
 from nar.bench.trace import STATES, Graph, State, summary, trace_text
 from nar.core import Decoder
 from nar.errors import NarError
+from nar.files import replacing
 from nar.translator import Translator
 
 # Blue and amber stay apart for every kind of colour vision; what is only about to be accepted is a
@@ -51,11 +53,9 @@ def write_trace(
         raise NarError(f"{path} is a directory: it must be the name of a page")
     graph = trace_text(translator, decoder, text)
     files = {path: page(graph).encode(), path.with_suffix(".png"): picture(graph)}
-    partial = {file: file.with_name(file.name + ".partial") for file in files}
-    for file, content in files.items():
-        partial[file].write_bytes(content)
-    for file in files:
-        partial[file].replace(file)
+    with contextlib.ExitStack() as stack:
+        for file, content in files.items():
+            stack.enter_context(replacing(file)).write(content)
     return path, path.with_suffix(".png")
 
 

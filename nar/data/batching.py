@@ -9,6 +9,7 @@ pseudo-random permutations that are evaluated, never stored. So the whole state 
 
 import bisect
 import math
+import os
 import sys
 import tempfile
 import warnings
@@ -23,6 +24,7 @@ from nar.core import Source
 from nar.data.encoded import Encoded
 from nar.data.tokenizer import PAD
 from nar.errors import NarError, at_least
+from nar.files import naming
 
 if TYPE_CHECKING:
     import grain
@@ -119,7 +121,9 @@ class Plan:
                 + ("dropped" if overlong == "drop" else "cut"),
                 stacklevel=2,
             )
-        with tempfile.TemporaryFile() as file:
+        with naming(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk ends the process, without a word
+                os.posix_fallocate(file.fileno(), 0, 8 * len(encoded))
             self._order = np.memmap(file, np.int64, mode="w+", shape=len(encoded))
         free = np.cumsum(counts) - counts
         for start, _, bucket in _by_bucket(encoded, edges, overlong):

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from nar.data.text import Corpus, fingerprint
 from nar.data.tokenizer import Tokenizer
 from nar.errors import NarError
+from nar.files import naming
 
 _STARTS = "starts.int64"
 _BLOCK = 1 << 16  # pairs whose lengths are looked at together
@@ -80,7 +81,8 @@ def encode_corpus(
         partial = folder.with_name(f"{name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)
         try:
-            _write(pairs, tokenizer, partial)
+            with naming(partial):
+                _write(pairs, tokenizer, partial)
             partial.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process wrote the same in the meantime

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from nar.errors import NarError, nearest
+from nar.files import naming
 
 
 class Corpus(Protocol):
@@ -120,7 +121,8 @@ class _Lines:
         self.path = path
         if not path.stat().st_size:
             raise NarError(f"{path} is empty: it needs at least one line")
-        with open(path, "rb") as file, tempfile.TemporaryFile() as index:
+        place = tempfile.gettempdir()
+        with naming(place), open(path, "rb") as file, tempfile.TemporaryFile() as index:
             position = np.zeros(1, np.int64)
             index.write(position.tobytes())
             count = 0

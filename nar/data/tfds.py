@@ -186,7 +186,7 @@ def _text(value: Any) -> str:
 if __name__ == "__main__":
     import tyro
 
-    try:
+    from nar.ending import one_line_errors
+
+    with one_line_errors():
         tyro.cli(tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(prepare))
-    except NarError as error:
-        raise SystemExit(f"error: {error}") from None

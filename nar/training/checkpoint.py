@@ -7,10 +7,15 @@ damaged are told apart, and named, before anything is used.
 
 import contextlib
 import dataclasses
+import functools
 import json
+import logging
 import os
 import pathlib
+import re
+import sys
 import textwrap
+import traceback
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nar.errors import NarError
+from nar.errors import NarError, in_a_line
 from nar.files import replacing
 from nar.model import Transformer, TransformerConfig
 
@@ -34,6 +39,10 @@ class DamagedCheckpoint(NarError):
 
 class MismatchedCheckpoint(NarError):
     """What was saved has other arrays than the model; the message names both sides."""
+
+
+class UnwrittenCheckpoint(NarError):
+    """A checkpoint could not be written; the message names the file, and what is kept."""
 
 
 # ------------------------------------------------------------------------------- trees of arrays
@@ -104,18 +113,30 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._stay, cleanup_tmp_directories=True
         )
+        _report_once()
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._naming_failure():
+                self._manager.close()
+        except UnwrittenCheckpoint:
+            if kind is None or not issubclass(kind, NarError):
+                raise  # but what ended the training already is said first, and alone
 
     @property
     def steps(self) -> list[int]:
-        """The steps of which there are checkpoints, ascending."""
-        self._manager.wait_until_finished()
+        """The steps of which there are checkpoints, ascending.
+
+        Raises:
+            UnwrittenCheckpoint: the last one could not be written.
+        """
+        with self._naming_failure():
+            self._manager.wait_until_finished()
         return sorted(self._manager.all_steps())
 
     def save(
@@ -128,18 +149,20 @@ class Checkpoints:
             trees: pytrees by name; each can be restored alone.
             record: what is not an array.
             best: the step of a checkpoint that stays, beside the latest ones.
+
+        Raises:
+            UnwrittenCheckpoint: this one cannot be written, or the one before it could not.
         """
         arrays = {name: named_arrays(tree) for name, tree in trees.items()}
         about = {name: describe(tree) for name, tree in arrays.items()}
         about = json.dumps({"arrays": about, "record": record})
         self._stay.best = best
-        self._manager.save(
-            step,
-            args=self._args.Composite(
-                about=self._args.JsonSave({"json": about, "crc32": zlib.crc32(about.encode())}),
-                **{name: self._args.StandardSave(tree) for name, tree in arrays.items()},
-            ),
+        args = self._args.Composite(
+            about=self._args.JsonSave({"json": about, "crc32": zlib.crc32(about.encode())}),
+            **{name: self._args.StandardSave(tree) for name, tree in arrays.items()},
         )
+        with self._naming_failure():
+            self._manager.save(step, args=args)
 
     def restore(self, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """Restores trees onto the devices of others.
@@ -190,6 +213,23 @@ class Checkpoints:
         return jax.tree.map(lambda x: x / len(steps), total)
 
     @contextlib.contextmanager
+    def _naming_failure(self) -> Iterator[None]:
+        # Files are written in threads, and by libraries that tell what the system said in words.
+        try:
+            yield
+        except Exception as error:
+            if (reason := system_error(error)) is None:
+                raise
+            if reason.filename is None:
+                reason.filename = str(self.directory)
+            there = [int(path.name) for path in self.directory.glob("*") if path.name.isdigit()]
+            kept = f"that of step {max(there)} is kept" if there else "there is none yet"
+            raise UnwrittenCheckpoint(
+                f"{in_a_line(reason)}. The training has stopped, without a checkpoint; {kept} in "
+                f"{self.directory}, and with more room the same call goes on"
+            ) from error
+
+    @contextlib.contextmanager
     def _naming_damage(self, step: int) -> Iterator[None]:
         # What a damaged file raises depends on the file: JSON, Orbax, TensorStore have their own.
         try:
@@ -203,6 +243,44 @@ class Checkpoints:
                 f"the checkpoint {self.directory / str(step)} is damaged, and nothing was changed. "
                 f"Move it away to {offer}. ({textwrap.shorten(str(error), 200)})"
             ) from error
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The OSError that an error is, came from, or tells of in TensorStore's words; or None."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    if found is not None:
+        return found
+    code, file = (
+        re.search(part, str(error)) for part in (r"os_error_code='(\d+)'", 'writing: "([^"]+)"')
+    )
+    if code is None:
+        return None
+    return OSError(int(code[1]), os.strerror(int(code[1])), file and file[1])
+
+
+@functools.cache
+def _report_once() -> None:
+    """What Orbax raises, each of its threads and tasks reports as well, at length: no more."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(lambda record: not _raised(record.exc_info))
+    before = sys.unraisablehook
+
+    def unraisable(found: Any) -> None:
+        if not _raised((found.exc_type, found.exc_value, found.exc_traceback)):
+            before(found)
+
+    sys.unraisablehook = unraisable
+
+
+def _raised(found: Any) -> bool:
+    """Whether an error is one that Orbax raises, or what its unfinished tasks make of that."""
+    if not found or found[1] is None:
+        return False
+    _, error, frames = found
+    by_orbax = any("orbax" in frame.filename for frame in traceback.extract_tb(frames))
+    return by_orbax or re.search("os_error_code=|Event loop is closed", str(error)) is not None
 
 
 @dataclasses.dataclass

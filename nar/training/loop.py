@@ -217,6 +217,7 @@ def train(
         NarError: the batches or the validation cannot be used so.
         Diverged: the loss or the gradient is not finite. No checkpoint holds such an update.
         DamagedCheckpoint, MismatchedCheckpoint: the latest checkpoint cannot be used.
+        UnwrittenCheckpoint: the disk is full, or cannot be written.
         KeyboardInterrupt: SIGINT or SIGTERM came, and a checkpoint was written.
     """
     if objective.needs is not None:

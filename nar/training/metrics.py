@@ -13,7 +13,7 @@ from typing import Any, Self
 import jax
 
 from nar.errors import NarError
-from nar.files import replacing
+from nar.files import naming, replacing
 from nar.progress import Progress
 from nar.training.checkpoint import Checkpoints
 
@@ -166,29 +166,43 @@ class Metrics:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], step: int = 0):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
-        path = pathlib.Path(run_dir) / "metrics.jsonl"
+        self._path = path = pathlib.Path(run_dir) / "metrics.jsonl"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         with replacing(path) as file:
             file.write(b"".join(line for line in lines if _is_until(line, step)))
         self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        self._events = SummaryWriter(str(run_dir), purge_step=step + 1 if lines else None)
+        # Not SummaryWriter: its thread dies on a full disk, and the training waits for it for ever.
+        self._events = EventsWriter(str(path.with_name("events")))
+        if lines:
+            self._add(step + 1, session_log={"status": "START"})
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._events.close()
+        with contextlib.ExitStack() as stack:
+            for path, file in ((self._path, self._lines), (self._path.parent, self._events)):
+                stack.enter_context(naming(path))
+                stack.callback(file.close)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Writes one line, and one scalar `split/name` for each value."""
-        self._lines.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        self._lines.flush()
+        with naming(self._path):
+            self._lines.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._lines.flush()
         for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
-        self._events.flush()
+            scalar = {"tag": f"{split}/{name}", "simple_value": value}
+            self._add(step, summary={"value": [scalar]})
+        with naming(self._path.parent):
+            self._events.flush()
+
+    def _add(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        with naming(self._path.parent):
+            self._events.write_event(Event(wall_time=time.time(), step=step, **what))
 
 
 def _is_until(line: bytes, step: int) -> bool:

@@ -1,6 +1,8 @@
 import dataclasses
+import gc
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -13,6 +15,7 @@ from nar.training.checkpoint import (
     Checkpoints,
     DamagedCheckpoint,
     MismatchedCheckpoint,
+    UnwrittenCheckpoint,
     checksum,
     load_model,
     named_arrays,
@@ -132,6 +135,33 @@ def test_what_a_killed_process_was_writing_is_no_checkpoint(copy):
         assert checkpoints.steps == [10]
 
 
+def save_on_a_full_disk(directory, size, small_files, then=None):
+    with small_files(size), Checkpoints(directory) as checkpoints:
+        checkpoints.save(30, trees(30), None)
+        if then:
+            raise then
+
+
+@pytest.mark.parametrize("size", [100, 9000])
+def test_a_disk_that_is_full_is_named_once(copy, tmp_path, size, small_files, capfd):
+    """Where a description is too large, which Orbax writes, or an array, which TensorStore does."""
+    with pytest.raises(UnwrittenCheckpoint) as error:
+        save_on_a_full_disk(copy, size, small_files)
+    found = re.fullmatch("(.*): File too large. .* that of step 20 is kept in .*", str(error.value))
+    assert found is not None
+    assert found[1].startswith(str(copy))
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    shutil.copytree(copy / "20", tmp_path / "kept" / "20")  # unfinished threads are in the other
+    with Checkpoints(tmp_path / "kept") as checkpoints:
+        assert_same(checkpoints.restore(20, trees(0))[0], trees(20))
+
+
+def test_what_ended_the_training_is_said_where_no_checkpoint_is_written_either(copy, small_files):
+    with pytest.raises(NarError, match="it diverged"):
+        save_on_a_full_disk(copy, 9000, small_files, then=NarError("it diverged"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -191,6 +221,15 @@ def test_a_damaged_model_is_named(model_dir, name, damage):
         damage(model_dir / name)
     with pytest.raises(DamagedCheckpoint, match=f"the model in {model_dir} is damaged"):
         load_model(model_dir)
+
+
+def test_a_model_that_does_not_fit_the_disk(tmp_path, small_files):
+    save_model(tmp_path, toy_model())
+    before = everything(tmp_path)
+    other = jax.tree.map(lambda x: x + 1, toy_model())
+    with small_files(500), pytest.raises(OSError, match=f"large: '{tmp_path}/weights.npz.partial'"):
+        save_model(tmp_path, other)
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["config.json", "weights.npz"])

@@ -25,6 +25,24 @@ def test_a_resumed_run_writes_each_step_once(tmp_path):
     ]
 
 
+def write_some(run_dir, names):
+    run_dir.mkdir()
+    with Metrics(run_dir) as metrics:
+        for step in range(9):
+            metrics.write(step, "train", dict.fromkeys(names, 1.0))
+
+
+def test_a_disk_that_is_full_is_named(tmp_path, small_files):
+    """And nobody waits: TensorBoard's files are written here, not in a thread that dies of it."""
+    write_some(tmp_path / "a", ["loss"])
+    text = (tmp_path / "a" / "metrics.jsonl").stat().st_size
+    assert all(path.stat().st_size >= text for path in (tmp_path / "a").iterdir())
+    with small_files(text), pytest.raises(OSError, match=f"too large: '{tmp_path}/b'"):
+        write_some(tmp_path / "b", ["loss"])
+    with small_files(text), pytest.raises(OSError, match=f"large: '{tmp_path}/c/metrics.jsonl'"):
+        write_some(tmp_path / "c", [f"name {number}" for number in range(text)])
+
+
 def test_a_new_run_in_an_old_folder_starts_anew(tmp_path):
     for _ in range(2):
         with Metrics(tmp_path) as metrics:
