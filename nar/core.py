@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from nar.errors import IncompatibleModel, NarError, at_least, check_room, check_source
+from nar.ops import NEG
 
 TARGET = "target"
 """The role of the model that a decoder decodes; a model that is not a bundle plays it."""
@@ -270,6 +271,7 @@ class State(struct.PyTreeNode):
         tokens: `[batch, time]`, the output so far; pad from `length` on.
         length: `[batch]`, tokens written, EOS included.
         done: `[batch]`.
+        failed: `[batch]`, rows that are done because logits that had to decide were NaN.
         stats: what was counted.
         carry: what the next step needs, any pytree.
         view: what the last step looked at; None in a loop's carry.
@@ -278,6 +280,7 @@ class State(struct.PyTreeNode):
     tokens: Int[Array, "batch time"]
     length: Int[Array, " batch"]
     done: Bool[Array, " batch"]
+    failed: Bool[Array, " batch"]
     stats: Stats
     carry: Any
     view: View | None = None
@@ -304,6 +307,14 @@ class Candidates(struct.PyTreeNode):
             scores=jnp.take_along_axis(self.scores, index, axis=1),
         )
 
+    def none_of(self, rows: Bool[Array, " batch"], pad: int) -> Self:
+        """No candidates in some rows."""
+        return self.replace(
+            tokens=jnp.where(rows[:, None, None], pad, self.tokens),
+            length=jnp.where(rows[:, None], 0, self.length),
+            scores=jnp.where(rows[:, None], NEG, self.scores),
+        )
+
     def best(self, n: int) -> Self:
         """The n best of each row; of equal ones the first."""
         return self.pick(jax.lax.top_k(self.scores, n)[1])
@@ -321,6 +332,8 @@ class Output(struct.PyTreeNode):
         length: `[batch]`, EOS included.
         scores: `[batch]`, log-probability of the output as the decoder defines it, or None.
         stats: what was counted.
+        failed: `[batch]`, rows that broke off because logits that had to decide were NaN; `tokens`
+            are what was written before. None: the decoder does not say.
         nbest: for decoders that keep several: these, of which `tokens` is the first; or None.
     """
 
@@ -328,7 +341,14 @@ class Output(struct.PyTreeNode):
     length: Int[Array, " batch"]
     scores: Float[Array, " batch"] | None
     stats: Stats
+    failed: Bool[Array, " batch"] | None = None
     nbest: Candidates | None = None
+
+
+def failed_rows(output: Output | State) -> Bool[np.ndarray, " batch"]:
+    """Which rows broke off at NaN, read back; none of a decoder that does not say."""
+    failed = output.failed
+    return np.zeros(output.length.shape, bool) if failed is None else np.asarray(failed)
 
 
 # --------------------------------------------------------------------------------------- decoders
@@ -390,7 +410,7 @@ class Decoder(abc.ABC):
 
     def finish(self, model: Any, state: State) -> Output:
         """The output of a final state."""
-        return Output(state.tokens, state.length, None, state.stats)
+        return Output(state.tokens, state.length, None, state.stats, state.failed)
 
     def check(self, model: Any, source: Source) -> None:
         """Raises, before tracing, when this decoder cannot decode `source` with `model`.

@@ -2,7 +2,8 @@
 
 import difflib
 import numbers
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -47,6 +48,26 @@ def nearest(name: str, known: Iterable[str], most: int = 8) -> str:
     like = {other: difflib.SequenceMatcher(None, name, other).ratio() for other in known}
     best = sorted(like, key=lambda other: (-like[other], other))
     return ", ".join(best[:most] + ["..."] * (len(best) > most)) or "none"
+
+
+MOST_NAMED = 10
+
+
+def named_lines(numbers: Sequence[int] | np.ndarray) -> str:
+    """Line numbers in words: the first ones, and how many more there are."""
+    more = f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else ""
+    word = "lines" if len(numbers) > 1 else "line"
+    return f"{word} {', '.join(map(str, numbers[:MOST_NAMED]))}{more}"
+
+
+def warn_of_nan(places: Sequence[int]) -> None:
+    """Warns of lines, by place from 0, whose decoding broke off because the logits were NaN."""
+    if places:
+        numbers = sorted(place + 1 for place in places)
+        warnings.warn(
+            f"{named_lines(numbers)}: the model's logits were NaN. What was written before is kept",
+            stacklevel=3,
+        )
 
 
 def differences(found: object, wanted: object, name: str = "") -> Iterator[str]:

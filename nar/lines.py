@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from nar.core import Decoder
-from nar.errors import NarError, at_least, differences
+from nar.errors import NarError, at_least, differences, named_lines, warn_of_nan
 from nar.files import naming
 from nar.streaming import check_stops
 
@@ -27,7 +27,6 @@ WINDOW = 32
 LINE_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 _BLOCK = 4096  # lines whose tokens are counted together
-_NAMED = 10  # lines that a message names
 
 
 class Lines:
@@ -118,7 +117,8 @@ def translations(
 ) -> Iterator[list[str]]:
     """Translates lines, in windows of `WINDOW` batches whose lines are sorted by length.
 
-    What can be wrong with a line is found before the first one is translated.
+    What can be wrong with a line is found before the first one is translated. Lines for which the
+    model gave no numbers (NaN) are named in a warning, after the last one.
 
     Args:
         translator: model and tokenizer.
@@ -148,7 +148,7 @@ def translations(
     counts = encoded.lengths
     if room is not None and (counts > room).any():
         numbers = np.flatnonzero(counts > room) + 1
-        long = f"{_named(numbers)}: longer than the {room} tokens that fit"
+        long = f"{named_lines(numbers)}: longer than the {room} tokens that fit"
         if not truncate:
             raise NarError(f"{long}. Shorten them, or have them cut (truncate)")
         warnings.warn(f"{long}, and cut", stacklevel=2)
@@ -156,7 +156,7 @@ def translations(
         journal.begin(lines)
 
     def windows() -> Iterator[list[str]]:
-        done = 0
+        done, broken = 0, []
         for window in windows_of(lines, batch_size)[slice(shard[0], None, shard[1])]:
             found = {} if journal is None else journal.read(window)
             silent = {i: "" for i in window if not counts[i] and lines[i].strip()}
@@ -167,15 +167,17 @@ def translations(
             sources = [encoded[i] for i in rest]
             if room is not None:
                 sources = [s if len(s) <= room else translator.cut(s, room) for s in sources]
-            for places, texts in translator.outputs(
+            for places, texts, failed in translator.outputs(
                 sources, decoder, batch_size=batch_size, key=key, numbers=rest, stop=stop
             ):
                 new = {rest[place]: text for place, text in zip(places, texts, strict=True)}
+                broken += [rest[place] for place in failed]
                 if journal is not None:
                     journal.add(new)
                 found |= new
                 progress(done := done + len(new))
             yield [found.get(i, "") for i in window]
+        warn_of_nan(broken)
 
     return windows()
 
@@ -184,13 +186,6 @@ def windows_of(lines: Lines | Sequence[str], batch_size: int) -> list[range]:
     """The numbers of the lines that are sorted by length together."""
     size = WINDOW * batch_size
     return [range(i, min(i + size, len(lines))) for i in range(0, len(lines), size)]
-
-
-def _named(numbers: Sequence[int] | np.ndarray) -> str:
-    """Line numbers in words: the first ones, and how many more there are."""
-    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
-    lines = "lines" if len(numbers) > 1 else "line"
-    return f"{lines} {', '.join(map(str, numbers[:_NAMED]))}{more}"
 
 
 # --------------------------------------------------------------------------------------- journal

@@ -28,6 +28,11 @@ def likeliest(
     return argmax(logits), logits.max(-1) - jax.nn.logsumexp(logits, axis=-1)
 
 
+def broken(logits: Float[Array, "*batch choices"]) -> Bool[Array, "*batch"]:
+    """Whether one of the logits is NaN: then none of them is to be trusted with a decision."""
+    return jnp.isnan(logits).any(-1)
+
+
 def first(hits: Bool[Array, "*batch time"]) -> Int[Array, "*batch"]:
     """Index of the first True of the last axis; the axis' size where there is none."""
     size = hits.shape[-1]

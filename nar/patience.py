@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int
 
-from nar.core import Decoder, Source, Spec
+from nar.core import Decoder, Output, Source, Spec, failed_rows
 
 SPARE = 8
 """Tokens that an output may have beyond its share of the source's."""
@@ -47,12 +47,12 @@ class Patience:
         limit[:rows] = most
         return limit
 
-    def cut(
-        self, outputs: list[np.ndarray], limit: Int[np.ndarray, " batch"]
-    ) -> Bool[np.ndarray, " rows"]:
-        """Which outputs have been cut, and have to be written again."""
-        early = limit[0] < self.decoder.max_length
-        cut = [early and len(x) == limit[0] and x[-1] != self.spec.eos for x in outputs]
-        if sum(cut) > len(cut) / 8:
+    def cut(self, output: Output, limit: Int[np.ndarray, " batch"]) -> Bool[np.ndarray, " batch"]:
+        """Which rows have been cut early, and have to be written again; never one that failed."""
+        length, tokens = np.asarray(output.length), np.asarray(output.tokens)
+        last = tokens[np.arange(len(length)), np.maximum(length - 1, 0)]
+        cut = (length == limit) & (last != self.spec.eos) & ~failed_rows(output)
+        cut &= (limit > 1) & (limit < self.decoder.max_length)
+        if cut.sum() > (limit > 1).sum() / 8:
             self.ratio *= 2
-        return np.array(cut)
+        return cut

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import Decoder, Source
+from nar.core import Decoder, Source, failed_rows
 from nar.data.batching import evaluation_batches
 from nar.drivers import decode, stream
-from nar.errors import NarError
+from nar.errors import NarError, warn_of_nan
 from nar.ops import numbered_keys
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ def unfold(
     Raises:
         IncompatibleModel: the model lacks what the decoder needs.
         NarError: a text is too long, or a stop string or a limit is none; before anything runs.
+
+    Warns:
+        UserWarning: texts, which are named, for which the model's logits were NaN; at the end.
     """
     stops = stops_by_row(stop, len(texts))
     most = [decoder.max_length] * len(texts) if limits is None else limits
@@ -146,10 +149,12 @@ def unfold(
             written, new = translator.texts(sources, outputs), [""] * len(texts)
             for row, i in enumerate(rows):
                 new[i] = unfolding[row].take(written[row], whole=bool(done[row]))
+            failed = [i for i, lost in zip(rows, failed_rows(state), strict=True) if lost]
             yield new
             try:
                 state = steps.send(np.array([row.stopped for row in unfolding]))
             except StopIteration:
+                warn_of_nan([i if numbers is None else numbers[i] for i in failed])
                 return
 
     return pieces()
@@ -158,8 +163,8 @@ def unfold(
 def _at_once(decoder: Decoder, model: Any, source: Source, key: Key[Array, " batch"]) -> Any:
     """As `stream`, for a decoder whose outputs are certain at the end alone: one state."""
     output = decode(decoder, model, source, key=key)
-    done = np.ones(output.length.shape, bool)
-    yield types.SimpleNamespace(tokens=output.tokens, length=output.length, done=done)
+    given = {"tokens": output.tokens, "length": output.length, "failed": output.failed}
+    yield types.SimpleNamespace(**given, done=np.ones(output.length.shape, bool))
 
 
 def stops_by_row(

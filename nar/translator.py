@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from nar.core import TARGET, Bundle, Decoder, Source, role, room
+from nar.core import TARGET, Bundle, Decoder, Output, Source, failed_rows, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
 from nar.data.tokenizer import FILE, PAD, Tokenizer, Vocabulary, shared
@@ -79,6 +79,9 @@ class Translator:
         Raises:
             IncompatibleModel: the model lacks what the decoder needs.
             NarError: texts are too long, which are named, counted from 1.
+
+        Warns:
+            UserWarning: texts, which are named, for which the model's logits were NaN.
         """
         decoder = Greedy(max_length=self.max_length) if decoder is None else decoder
         windows = translations(
@@ -200,7 +203,7 @@ class Translator:
         key: Key[Array, ""] | None = None,
         numbers: Sequence[int] | None = None,
         stop: Sequence[str] = (),
-    ) -> Iterator[tuple[list[int], list[str]]]:
+    ) -> Iterator[tuple[list[int], list[str], list[int]]]:
         """Decodes batch by batch, long sources first, rows split over all devices.
 
         Args:
@@ -213,7 +216,8 @@ class Translator:
             stop: strings that end an output before them.
 
         Yields:
-            The places of a batch's sources, and their texts.
+            The places of a batch's sources, and their texts; and the places of those that broke off
+            at NaN.
         """
         if not sources:
             return
@@ -223,36 +227,38 @@ class Translator:
         numbers = range(len(sources)) if numbers is None else numbers
         patience, late, width = Patience(decoder, role(self.model).spec), list[int](), 0
 
-        def run(places: Places, source: Source, limit: np.ndarray) -> list[np.ndarray]:
+        def run(places: Places, source: Source, limit: np.ndarray) -> Output:
             folded = np.zeros(batch_size, np.int32)
             folded[: len(places)] = [numbers[place] for place in places]
             batch = place_batch(source.replace(limit=limit), mesh)
             with jax.set_mesh(mesh):
-                output = decode(decoder, model, batch, key=numbered_keys(key, folded))
-            tokens, length = np.asarray(output.tokens), np.asarray(output.length)
-            return [tokens[row, : length[row]] for row in range(len(places))]
+                return jax.device_get(decode(decoder, model, batch, key=numbered_keys(key, folded)))
 
-        def texts(places: Places, found: Sequence[np.ndarray]) -> list[str]:
+        def read(
+            places: Places, output: Output, rows: Places
+        ) -> tuple[list[int], list[str], list[int]]:
+            places, failed = np.asarray(places), failed_rows(output)[rows]
+            found = [output.tokens[row, : output.length[row]] for row in rows]
             texts = self.texts([sources[place] for place in places], found)
-            return [one_line(text[: stop_place(text, stop)]) for text in texts]
+            texts = [one_line(text[: stop_place(text, stop)]) for text in texts]
+            return places.tolist(), texts, places[failed].tolist()
 
         batches = evaluation_batches(
             sources, batch_size, max_length=self.room(decoder), padding=PADDING
         )
         for places, source in _prepared([*batches], run):
             limit = patience.limit(source, len(places))
-            found = run(places, source, limit)
-            cut = patience.cut(found, limit)
+            output = run(places, source, limit)
+            cut = patience.cut(output, limit)[: len(places)]
             if cut.any():
                 late, width = [*late, *places[cut]], max(width, source.tokens.shape[1])
-            kept = np.flatnonzero(~cut)
-            yield places[kept].tolist(), texts(places[kept], [found[row] for row in kept])
+            yield read(places[~cut], output, np.flatnonzero(~cut))
         for start in range(0, len(late), batch_size):
             places = late[start : start + batch_size]
             rows = [*(sources[place] for place in places), *[[PAD]] * (batch_size - len(places))]
             limit = np.where(np.arange(batch_size) < len(places), decoder.max_length, 1)
             source = Source.of(rows, width=width)  # a shape that has its program
-            yield places, texts(places, run(places, source, limit.astype(np.int32)))
+            yield read(places, run(places, source, limit.astype(np.int32)), range(len(places)))
 
     def texts(
         self, sources: Sequence[Sequence[int]], outputs: Sequence[Iterable[int]]

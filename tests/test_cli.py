@@ -106,6 +106,35 @@ def test_tuning_leaves_a_decoder(nar_translate, model, tmp_path, capsysbinary):
     assert nar_translate(texts, *tuned) == nar_translate(texts, "--max-length", "6")
 
 
+def test_lines_for_which_the_model_has_no_numbers(nar_translate, model, tmp_path):
+    translator = nar.load(model)
+    (piece,) = set(translator.tokenizer.encode(["Hund"])[0]) - {3}
+    lost = translator.model.source_embedding.table
+    lost[...] = lost[...].at[piece].set(float("nan"))
+    save(translator, tmp_path)
+    texts = ["den Mann", "ein Hund", "", "vor dem Haus", "Hund"]
+    right = nar_translate(as_input(texts), *OPTIONS)[0].split(b"\n")
+    wanted = b"\n".join([right[0], b"", b"", right[3], b"", b""])
+    said = "warning: lines 2, 5: the model's logits were NaN. What was written before is kept\n"
+    assert nar_translate(as_input(texts), *OPTIONS, directory=tmp_path) == (wanted, said)
+    out, err = nar_translate(as_input(texts), *OPTIONS, "--stream", directory=tmp_path)
+    assert out == wanted
+    assert re.findall("warning: line (.):", err) == ["2", "5"]
+    drawing = [
+        "trace",
+        "--model",
+        str(tmp_path),
+        "--text",
+        "Hund",
+        "--output",
+        f"{tmp_path}/a.html",
+    ]
+    with pytest.raises(
+        SystemExit, match="error: the model's logits are NaN before anything is wri"
+    ):
+        cli.main(drawing)
+
+
 # ---------------------------------------------------------------------------------------- errors
 class Unread(io.RawIOBase):
     """A stream that nobody may read."""

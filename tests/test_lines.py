@@ -19,8 +19,8 @@ TEXTS = [" ".join("abcdefgh"[: 1 + i * 5 % 8]) if i % 7 else "  " for i in range
 class Shouting:
     """Translates by shouting, with the line's number; batches as a translator does."""
 
-    def __init__(self, room=None):
-        self.limit, self.batches = room, []
+    def __init__(self, room=None, broken=()):
+        self.limit, self.batches, self.broken = room, [], broken
 
     def room(self, decoder):
         return self.limit
@@ -37,7 +37,8 @@ class Shouting:
             places = order[i : i + batch_size]
             self.batches.append([numbers[place] for place in places])
             rows = ("".join(map(chr, sources[place])).strip("\3") for place in places)
-            yield places, [f"{numbers[p]} {r.upper()}" for p, r in zip(places, rows, strict=True)]
+            texts = [f"{numbers[p]} {r.upper()}" for p, r in zip(places, rows, strict=True)]
+            yield places, texts, [place for place in places if numbers[place] in self.broken]
 
 
 def run(path=None, lines=TEXTS, settings=SETTINGS, batch_size=4, room=None):
@@ -223,3 +224,14 @@ def test_a_run_that_cannot_begin_leaves_no_header(tmp_path):
     with pytest.raises(NarError, match="^lines 2, .*: longer than the 4 tokens that fit"):
         run(path, room=4)
     assert not path.read_bytes()
+
+
+def test_lines_that_broke_off_are_named_once_at_the_end():
+    broken = range(1, 40, 3)
+    windows = translations(Shouting(broken=broken), TEXTS, None, batch_size=4)
+    found = [next(windows)]  # says nothing yet
+    named = ", ".join(str(i + 1) for i in broken if TEXTS[i].strip())
+    first = ", ".join(named.split(", ")[:10])
+    with pytest.warns(UserWarning, match=f"^lines {first} and 1 more: the model's logits were NaN"):
+        found += windows
+    assert list(chain.from_iterable(found)) == WANTED

@@ -25,15 +25,25 @@ def test_limits_by_hand():
     assert set(Patience(GREEDY, random_model(encoder=False).spec).limit(SOURCE, 12)) == {40}
 
 
+def outputs(*rows, failed=()):
+    """Rows of at most four tokens."""
+    tokens = np.array([[*row, *[0] * (4 - len(row))] for row in rows])
+    failed = np.isin(np.arange(len(rows)), failed)
+    return nar.Output(tokens, np.array([*map(len, rows)]), None, None, failed=failed)
+
+
 def test_what_was_cut_by_hand():
     patience = Patience(GREEDY, random_model().spec)
-    limit = np.array([4] * 9)
-    ends, long, short = np.array([7, 7, 7, 3]), np.array([7] * 4), np.array([7, 3])
-    assert patience.cut([ends, long, *[short] * 7], limit).tolist() == [False, True] + [False] * 7
+    limit = np.array([4] * 9 + [1])  # the last row only fills the shape
+    ends, long, short = [7, 7, 7, 3], [7] * 4, [7, 3]
+    found = patience.cut(outputs(ends, long, *[short] * 7, [7]), limit)
+    assert found.tolist() == [False, True] + [False] * 8
     assert patience.ratio == 1.5
-    assert patience.cut([long, long, *[short] * 7], limit).sum() == 2
+    assert patience.cut(outputs(long, long, *[short] * 7, [7]), limit).sum() == 2
     assert patience.ratio == 3
-    assert not patience.cut([np.array([7] * 40)], np.array([40])).any()  # has had all its room
+    assert not patience.cut(outputs(long, *[short] * 8, [7], failed=[0]), limit).any()
+    whole = Patience(nar.Greedy(max_length=4), random_model().spec)
+    assert not whole.cut(outputs(long), np.array([4])).any()  # has had all its room
 
 
 @pytest.mark.parametrize("endless", [{7}, {7, 8, 9, 10, 11}], ids=["few", "all"])
@@ -52,7 +62,7 @@ def test_outputs_are_those_without_limits(endless, monkeypatch):
 
     monkeypatch.setattr(nar.translator, "decode", decode)
     found = {}
-    for places, texts in translator.outputs(sources, GREEDY, batch_size=16):
+    for places, texts, _ in translator.outputs(sources, GREEDY, batch_size=16):
         assert not found.keys() & {*places}
         found |= dict(zip(places, texts, strict=True))
     lengths = [len(found[i].split()) for i in range(40)]

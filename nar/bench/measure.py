@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from nar.core import TARGET, Decoder, Output, Source, role, room
+from nar.core import TARGET, Decoder, Output, Source, failed_rows, role, room
 from nar.data.batching import evaluation_batches
 from nar.drivers import Program, compile_all, trace_decode
 from nar.ops import numbered_keys
@@ -184,7 +184,7 @@ def work_by_row(output: Output) -> list[dict[str, tuple[float, float]]]:
     """Of every row: the calls that it needed, and the positions scored for it, by role."""
     stats, live = output.stats, np.asarray(output.stats.live)
     # Every step makes as many calls of another model for one of the target.
-    each = {name: int(n) / int(stats.calls[TARGET]) for name, n in stats.calls.items()}
+    each = {name: int(n) / max(int(stats.calls[TARGET]), 1) for name, n in stats.calls.items()}
     scored = {name: np.asarray(positions) for name, positions in stats.positions.items()}
     return [
         {name: (each[name] * live[row], float(scored[name][row])) for name in each}
@@ -288,6 +288,7 @@ class Work:
         calls: by sentence, sequential calls of the target.
         positions: by sentence, positions that the target scored.
         accepted: how many calls accepted 0, 1, 2, ... tokens.
+        failed: sentences for which the model's logits were NaN.
         seconds: of each chunk.
     """
 
@@ -295,14 +296,17 @@ class Work:
     calls: dict[int, int] = dataclasses.field(default_factory=dict)
     positions: dict[int, int] = dataclasses.field(default_factory=dict)
     accepted: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    failed: list[int] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
 
     def add(self, rows: Iterable[int], output: Output) -> None:
         """Notes a batch."""
         tokens, length = np.asarray(output.tokens), np.asarray(output.length)
         work, row = work_by_row(output), -1
+        failed = failed_rows(output)
         for row, i in enumerate(rows):
             self.outputs[int(i)] = tokens[row, : length[row]]
+            self.failed += [int(i)] if failed[row] else []
             calls, positions = work[row][TARGET]
             self.calls[int(i)], self.positions[int(i)] = int(calls), int(positions)
         self.accepted.update(dict(enumerate(np.asarray(output.stats.accepted).tolist())))

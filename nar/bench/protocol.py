@@ -312,6 +312,7 @@ class _Findings:
             "flops_per_sentence": None if loops or not then else first + then * calls,
             "peak_memory_mb": self.peak_bytes[c, self.sizes[c]] / 1e6,
             "compile_s": self.compile_s[c],
+            "failed": len(mine.failed),
         }
 
     def _predicted(self, c: Contender) -> float | None:

@@ -52,6 +52,7 @@ class Row(Quality):
         peak_memory_mb: what the program holds at the best batch, weights included.
         compile_s: to trace and compile the program for one shape; median.
         oracle_length: whether the decoder was told the length of greedy's output.
+        failed: sentences whose output broke off because the model's logits were NaN.
     """
 
     decoder: str
@@ -83,6 +84,7 @@ class Row(Quality):
     peak_memory_mb: float | None = None
     compile_s: float | None = None
     oracle_length: bool = False
+    failed: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

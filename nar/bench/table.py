@@ -172,6 +172,11 @@ def _table(report: Report, rows: Sequence[Row], details: bool) -> Table:
         about.append(f"BLEU of tokens by {report.tokenizer}")
     about.append(f"{report.machine['cores']} cores, {report.machine['device']}")
     notes = [f"{name(row)} did not run: {row.skipped}" for row in rows if row.skipped]
+    notes += [
+        f"{name(row)} broke off at logits that were NaN: {row.failed} sentences"
+        for row in rows
+        if row.failed
+    ]
     base = report.rows[0]
     if base.training != rows[0].training:
         notes.append(

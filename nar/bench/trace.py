@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple, Self
 import jax
 import numpy as np
 
-from nar.core import Decoder, Source, View
+from nar.core import Decoder, Source, View, failed_rows
 from nar.decoders import DECODERS
 from nar.drivers import decode, trace
-from nar.errors import NarError
+from nar.errors import NarError, warn_of_nan
 from nar.translator import Translator
 
 VERSION = 1
@@ -118,7 +118,8 @@ def trace_text(translator: Translator, decoder: Decoder, text: str) -> Graph:
 
     Raises:
         IncompatibleModel: the model lacks what the decoder needs.
-        NarError: the text is empty, or has more tokens than the model reads.
+        NarError: the text is empty, or has more tokens than the model reads; or the model's logits
+            are NaN at once.
     """
     if not text.strip():
         raise NarError(f"the text is {text!r}: there must be something to decode")
@@ -127,6 +128,12 @@ def trace_text(translator: Translator, decoder: Decoder, text: str) -> Graph:
     # A trace has a fixed number of steps: a decode says how many are needed.
     needed = int(decode(decoder, translator.model, source).stats.live[0])
     found, kept = trace(decoder, translator.model, source, steps=needed)
+    failed = np.flatnonzero(failed_rows(found)).tolist()
+    if failed and not found.length[0]:
+        raise NarError(
+            "the model's logits are NaN before anything is written: nothing can be drawn"
+        )
+    warn_of_nan(failed)
     found, kept = jax.tree.map(np.asarray, (found, kept))
 
     def pieces(tokens: Sequence[int]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 from nar.core import TARGET, Candidates, Decoder, Output, State, Stats, View, role
 from nar.decoders.draft_verify import ALTERNATIVES
 from nar.errors import NarError, at_least, is_number
-from nar.ops import NEG
+from nar.ops import NEG, broken
 
 STOPS = ("full", "estimate", "bound")
 
@@ -92,6 +92,7 @@ class Beam(Decoder):
             tokens=none.tokens[:, 0],
             length=none.length[:, 0],
             done=jnp.zeros((batch,), bool),
+            failed=jnp.zeros((batch,), bool),
             stats=Stats.zero(batch, 1),
             carry=Carry(
                 context=context.repeat(self.beams),
@@ -108,12 +109,15 @@ class Beam(Decoder):
         batch, k = c.pending.shape
         hidden, fresh = target.extend(c.pending.reshape(-1, 1), c.context)
         logprobs = jax.nn.log_softmax(target.logits(hidden)).reshape(batch, k, -1)
+        unknown = broken(logprobs[..., :1])  # one NaN among the logits makes all of these NaN
+        failed = ~state.done & (unknown & (c.open.scores > NEG / 2)).any(-1)
 
         # A hypothesis may end in as many ways as there are ends, and k are to go on. All the best
         # may be of one beam, not more: small sorts instead of one over beams * vocab.
         most = (1 + len(target.spec.ends)) * k
         each = min(most, logprobs.shape[-1])
         best, token = jax.lax.top_k(c.open.scores[..., None] + logprobs, each)
+        best = jnp.where(unknown[..., None], NEG, best)
         score, index = jax.lax.top_k(best.reshape(batch, -1), min(most, k * each))
         parent, token = index // each, jnp.take_along_axis(token.reshape(batch, -1), index, axis=1)
         token = target.spec.closed(token)
@@ -133,13 +137,13 @@ class Beam(Decoder):
         opened = grown.replace(scores=jnp.where(ends, NEG, score)).pick(order)
         parent, token = (jnp.take_along_axis(x, order, axis=1) for x in (parent, token))
 
-        live = ~state.done
+        grows = ~state.done & ~failed
 
         def keep(new: Array, old: Array) -> Array:
-            return jnp.where(live.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            return jnp.where(grows.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
         opened, ended = jax.tree.map(keep, (opened, ended), (c.open, c.ended))
-        count = live.astype(jnp.int32)
+        count = grows.astype(jnp.int32)
         length = state.length + count
         parent = keep(parent, jnp.arange(k)[None])
         rows = (jnp.arange(batch)[:, None] * k + parent).reshape(-1)
@@ -147,8 +151,9 @@ class Beam(Decoder):
         return State(
             tokens=opened.tokens[:, 0],
             length=length,
-            done=state.done | (length >= c.limit) | self.settled(opened, ended, c.limit),
-            stats=state.stats.count(live, count, {TARGET: (1, k)}),
+            done=state.done | failed | (length >= c.limit) | self.settled(opened, ended, c.limit),
+            failed=state.failed | failed,
+            stats=state.stats.count(~state.done, count, {TARGET: (1, k)}),
             carry=Carry(
                 context=c.context.commit(fresh, jnp.repeat(count, k)).select(rows),
                 pending=keep(token, c.pending),
@@ -159,7 +164,7 @@ class Beam(Decoder):
             view=View(
                 tokens=c.pending,
                 position=jnp.broadcast_to(state.length[:, None] - 1, (batch, k)),
-                accepted=jnp.broadcast_to(live[:, None], (batch, k)),
+                accepted=jnp.broadcast_to(grows[:, None], (batch, k)),
                 choices=choices,
                 logprobs=top_logprobs,
             ),
@@ -185,6 +190,5 @@ class Beam(Decoder):
         both = c.ended.join(c.open.replace(scores=cut))
         rank = jnp.argsort(both.scores <= NEG / 2, axis=1, stable=True)[:, : self.nbest]
         best = both.pick(rank)
-        return Output(
-            best.tokens[:, 0], best.length[:, 0], best.scores[:, 0], state.stats, nbest=best
-        )
+        tokens, length, scores = (x[:, 0] for x in (best.tokens, best.length, best.scores))
+        return Output(tokens, length, scores, state.stats, state.failed, nbest=best)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from nar.core import TARGET, Candidates, Decoder, Output, Source, Spec, State, Stats, View, role
 from nar.decoders.draft_verify import ALTERNATIVES
 from nar.decoders.schedules import Guess, Schedule
-from nar.ops import NEG, first, likeliest, pack
+from nar.ops import NEG, broken, first, likeliest, pack
 
 
 class Carry(struct.PyTreeNode):
@@ -54,7 +54,8 @@ class Canvas(Decoder):
 
     The best candidate has the highest mean log-probability of its places; its tokens are written,
     with EOS after them where there is room, when no candidate of the row is waited for. A model
-    that predicts EOS on the canvas ends the output there.
+    that predicts EOS on the canvas ends the output there. Of a row for which a place or a length
+    was predicted by NaN nothing is written.
     """
 
     family = "canvas"
@@ -116,6 +117,7 @@ class Canvas(Decoder):
             tokens=jnp.full((batch, self.max_length), target.spec.pad, jnp.int32),
             length=jnp.zeros((batch,), jnp.int32),
             done=jnp.zeros((batch,), bool),
+            failed=jnp.zeros((batch,), bool),
             stats=Stats.zero(batch, self.max_length),
             carry=Carry(
                 context=context.repeat(candidates),
@@ -142,6 +144,9 @@ class Canvas(Decoder):
         logits = self.predict(target, carry, masked)
         best, score = likeliest(logits)
         best = spec.closed(best)
+        # What is predicted is fed, compared and masked again by its score: all of it decides.
+        deciding = jnp.append(jnp.where(masked, score, 0), carry.said[:, None], axis=1)
+        failed = live & broken(deciding.reshape(len(live), -1))
 
         guess = Guess(
             step=step,
@@ -157,13 +162,14 @@ class Canvas(Decoder):
             when=jnp.where(masked, step[:, None], carry.when),
         )
         found, shown, place = self.read(carry, spec, len(live))
-        ends = live & ~again.reshape(len(live), -1).any(-1)
+        ends = live & ~failed & ~again.reshape(len(live), -1).any(-1)
         tokens = jnp.where(ends[:, None], found.tokens[:, 0], state.tokens)
         length = jnp.where(ends, found.length[:, 0], state.length)
         return State(
             tokens=tokens,
             length=length,
-            done=state.done | ends,
+            done=state.done | failed | ends,
+            failed=state.failed | failed,
             stats=state.stats.count(
                 live, length - state.length, {TARGET: (1, candidates * places)}
             ),
@@ -183,7 +189,9 @@ class Canvas(Decoder):
         count = count + jnp.where(call == live, (state.length - written.sum(-1))[:, None], 0)
         accepted = jnp.zeros((time + 1,), jnp.int32).at[count].add(call <= live)
         stats = state.stats.replace(accepted=accepted)
-        return Output(state.tokens, state.length, found.scores[:, 0], stats, nbest=found)
+        found = found.none_of(state.failed, role(model).spec.pad)
+        scores = found.scores[:, 0]
+        return Output(state.tokens, state.length, scores, stats, state.failed, nbest=found)
 
     def read(
         self, carry: Carry, spec: Spec, batch: int

@@ -19,7 +19,7 @@ from nar.decoders import canvas
 from nar.decoders.ctc import CTC
 from nar.errors import NarError, at_least, check_same_vocabulary, is_number
 from nar.ngram.model import LANGUAGE, NGram
-from nar.ops import NEG
+from nar.ops import NEG, broken
 
 
 class Prefixes(struct.PyTreeNode):
@@ -138,10 +138,12 @@ class CTCBeam(CTC):
         target, carry, live = role(model), state.carry.canvas, ~state.done
         spec = target.spec
         logits = self.predict(target, carry, carry.valid)
+        failed = live & (broken(logits) & carry.valid).any(-1)
         language = role(model, LANGUAGE) if self.alpha else None
+        decided = live & ~failed
         found = self.search(logits, carry.valid, carry.limit, spec, language)
         found = jax.tree.map(
-            lambda new, old: jnp.where(live.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            lambda new, old: jnp.where(decided.reshape(-1, *[1] * (new.ndim - 1)), new, old),
             found,
             state.carry.found,
         )
@@ -156,6 +158,7 @@ class CTCBeam(CTC):
             tokens=tokens,
             length=length,
             done=jnp.ones_like(state.done),
+            failed=state.failed | failed,
             stats=state.stats.count(live, length, {TARGET: (1, logits.shape[1])}),
             carry=state.carry.replace(found=found),
             view=canvas.look(shown, logits, place, jnp.arange(len(live))),
@@ -164,7 +167,8 @@ class CTCBeam(CTC):
     def finish(self, model, state):
         """The best candidates."""
         found = state.carry.found
-        return Output(state.tokens, state.length, found.scores[:, 0], state.stats, nbest=found)
+        scores = found.scores[:, 0]
+        return Output(state.tokens, state.length, scores, state.stats, state.failed, nbest=found)
 
     def search(
         self,

@@ -2,8 +2,8 @@
 
 Blockwise parallel decoding (Stern et al. 2018), speculative decoding (Leviathan et al. 2023),
 lookahead (Fu et al. 2024) and the Jacobi family (Santilli et al. 2023) differ in who drafts and in
-the rule by which the model judges; all that is tricky - cuts at EOS and at the limit, rows that are
-done, contexts that must follow - is here, once.
+the rule by which the model judges; all that is tricky - cuts at EOS, at the limit and before what
+NaN decided, rows that are done, contexts that must follow - is here, once.
 """
 
 import abc
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from nar.core import TARGET, Decoder, Needs, Output, State, Stats, View, role, row_keys
 from nar.decoders.rules import Exact, Rule, candidates
 from nar.drafters.drafter import Drafter, Outcome
-from nar.ops import at_rows, first, fold, put_rows
+from nar.ops import at_rows, broken, first, fold, put_rows
 from nar.sharding import constrain
 
 ALTERNATIVES = 5
@@ -89,6 +89,7 @@ class DraftVerify(Decoder):
             ),
             length=jnp.zeros((batch,), jnp.int32),
             done=jnp.zeros((batch,), bool),
+            failed=jnp.zeros((batch,), bool),
             stats=Stats.zero(batch, self.drafter.depth + 1, roles),
             carry=Carry(
                 context=context,
@@ -117,6 +118,8 @@ class DraftVerify(Decoder):
         count = cut(state, written, verdict.count, carry.limit, target.spec.eos)
         paths, _ = candidates(draft)
         nodes = at_rows(paths, verdict.path)
+        sound = first(at_rows(broken(logits), nodes))
+        failed, count = sound < count, jnp.minimum(count, sound)
         pending = jnp.where(count > 0, at_rows(verdict.tokens, count - 1), carry.pending)
         outcome = Outcome(draft, hidden, verdict.best, nodes, verdict.tokens, count, pending)
         ended = at_rows(written, count - 1) == target.spec.eos
@@ -124,7 +127,8 @@ class DraftVerify(Decoder):
         return State(
             tokens=put_rows(state.tokens, state.length, written, count),
             length=length,
-            done=state.done | ended | (length >= carry.limit),
+            done=state.done | failed | ended | (length >= carry.limit),
+            failed=state.failed | failed,
             stats=state.stats.count(
                 ~state.done, count, {TARGET: (1, draft.tokens.shape[1]), **draft.work}
             ),
@@ -141,7 +145,7 @@ class DraftVerify(Decoder):
 
     def finish(self, model, state):
         """The tokens written."""
-        return Output(state.tokens, state.length, state.carry.score, state.stats)
+        return Output(state.tokens, state.length, state.carry.score, state.stats, state.failed)
 
 
 def cut(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 from nar.core import Candidates, Decoder, Needs, Output, State, Stats, role
 from nar.decoders.mask_predict import MaskPredict
 from nar.errors import NarError, check_same_vocabulary, is_number
-from nar.ops import NEG
+from nar.ops import NEG, broken
 
 RERANKER = "reranker"
 """The role of the causal model that chooses."""
@@ -120,8 +120,9 @@ class NoisyParallel(Decoder):
 
     def finish(self, model, state):
         """The best candidate, and the others."""
-        ranked = state.carry.ranked
-        return Output(state.tokens, state.length, ranked.scores[:, 0], state.stats, nbest=ranked)
+        ranked = state.carry.ranked.none_of(state.failed, role(model).spec.pad)
+        scores = ranked.scores[:, 0]
+        return Output(state.tokens, state.length, scores, state.stats, state.failed, nbest=ranked)
 
     def candidates(self, model: Any, base: State) -> Candidates:
         """What the base decoder has found."""
@@ -144,15 +145,18 @@ class NoisyParallel(Decoder):
         said = jnp.where(tokens == reranker.spec.eos, ends, said)
         said = said - jax.nn.logsumexp(logits, axis=-1)
         total = jnp.where(jnp.arange(time) < length[:, None], said, 0).sum(-1)
-        scores = (total / length**self.length_penalty).reshape(batch, count)
-        there = found.scores > NEG / 2
-        return found.replace(scores=jnp.where(there, scores, NEG)).best(count)
+        scores = (total / jnp.maximum(length, 1) ** self.length_penalty).reshape(batch, count)
+        there = found.scores > NEG / 2  # also if the causal model finds it impossible
+        scores = jnp.where(scores < NEG / 2, NEG / 2, scores)
+        scores = jnp.where(there, scores, NEG)
+        return found.replace(scores=scores).best(count)
 
     def state(self, carry: Carry, *, ready: Array) -> State:
-        """The frame: empty until the candidates are ranked, and in rows that were ended."""
+        """The frame: empty until the candidates are ranked, and in rows that failed or ended."""
         best, stats, ended = carry.ranked, carry.base.stats, carry.ended
         count, time = best.tokens.shape[1:]
-        written = ready & ~ended
+        failed = carry.base.failed | broken(best.scores)
+        written = ready & ~ended & ~failed
         length = jnp.where(written, best.length[:, 0], 0)
         # Nothing is written by a row's calls but the last one.
         accepted = jnp.zeros((time + 1,), jnp.int32).at[length].add(stats.live > 0)
@@ -161,7 +165,8 @@ class NoisyParallel(Decoder):
         return State(
             tokens=jnp.where(written[:, None], best.tokens[:, 0], carry.empty),
             length=length,
-            done=ready | ended,
+            done=ready | ended | failed,
+            failed=failed,
             stats=Stats(
                 calls={**stats.calls, RERANKER: ready.astype(jnp.int32)},
                 live=stats.live,

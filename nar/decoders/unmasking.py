@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from nar.core import TARGET, Needs
 from nar.decoders.canvas import Canvas
 from nar.errors import NarError, at_least, is_number
-from nar.ops import NEG
+from nar.ops import NEG, broken
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,12 @@ class Unmasking(Canvas):
             best = jnp.zeros(size.shape)
         else:
             said = target.lengths(context)
+            unknown = broken(said)[:, None]
             length = jnp.arange(said.shape[1])
             most = most[:, None]
             cut = jax.nn.logsumexp(jnp.where(length < most, NEG, said), axis=1, keepdims=True)
             said = jnp.where(length < most, said, jnp.where(length == most, cut, NEG))
             best, size = jax.lax.top_k(said[:, : places + 1], min(self.lengths, places + 1))
             size = jnp.where(best > NEG / 2, size, 0)  # what cannot be has no places
+            best = jnp.where(unknown, jnp.nan, best)
         return jnp.arange(places) < size[..., None], best

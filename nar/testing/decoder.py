@@ -4,14 +4,14 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Decoder, Source, role, row_keys
+from nar.core import TARGET, Decoder, Output, Source, role, row_keys
 from nar.drivers import stream, trace
 from nar.errors import NarError
 from nar.testing import oracles
@@ -19,6 +19,7 @@ from nar.testing.case import Case, Reference, Report, random_sources, scripted
 from nar.testing.failure import named
 from nar.testing.modes import MODES, counting, watch
 from nar.testing.oracles import Rows
+from nar.testing.toys import NO_NUMBER
 
 
 def check_decoder(
@@ -151,18 +152,30 @@ def drivers_agree(case: Case) -> None:
             case.hold(np.array_equal(ours, there), what)
 
 
+class Edge(NamedTuple):
+    """Where a row's script has its EOS, how much it may write, and where NaN is, if anywhere."""
+
+    end: int
+    limit: int
+    lost: int | None = None
+
+
 def edges(case: Case) -> None:
-    """5. EOS and limits cut where they must, and nothing follows.
+    """5. EOS and limits cut where they must, and nothing follows; so does NaN where it decides.
 
     A length head says where EOS comes, or else that every place is taken: then EOS is on the
-    canvas. Of a model that upsamples, an output is not longer than its canvas.
+    canvas. Of a model that upsamples, an output is not longer than its canvas. A row that meets NaN
+    says so, and keeps what it wrote before; its neighbours do not notice.
     """
     most, target = case.decoder.max_length, role(case.model)
     spec = target.spec
     mid, never = most // 2, 2 * most
-    wanted = [(end, most) for end in (0, 1, mid, most - 1, most, never)]
-    wanted += [(n + late, n) for n in (1, 2, mid, most - 1) for late in (-1, 0, never)]
-    wanted = [(end, limit) for end, limit in dict.fromkeys(wanted) if 1 <= limit <= most]
+    wanted = [Edge(end, most) for end in (0, 1, mid, most - 1, most, never)]
+    wanted += [Edge(n + late, n) for n in (1, 2, mid, most - 1) for late in (-1, 0, never)]
+    wanted += [Edge(never, most, lost) for lost in (0, most - 1)]
+    wanted += [Edge(mid, most, mid + late) for late in (-1, 1)]
+    wanted += [Edge(never, mid, lost) for lost in (1, mid)]
+    wanted = [e for e in dict.fromkeys(wanted) if 1 <= e.limit <= most and (e.lost or 0) >= 0]
     special = {*spec.ends, spec.pad}
     if spec.bidirectional:
         start = np.asarray(target.begin(case.sources[0], 0)[1])
@@ -174,22 +187,38 @@ def edges(case: Case) -> None:
     for source, start, head in itertools.product((case.sources[0], short), starts, heads):
         room = spec.upsample * np.asarray(source.length) if spec.upsample else [never] * batch
         rows = [wanted[(start + i) % len(wanted)] for i in range(batch)]
-        rows = [(min(end, n), limit) for (end, limit), n in zip(rows, room, strict=True)]
+        rows = [e._replace(end=min(e.end, n)) for e, n in zip(rows, room, strict=True)]
         script = np.resize(ordinary, (batch, 3 * most))
-        for row, (end, _) in enumerate(rows):
+        for row, (end, _, lost) in enumerate(rows):
             script[row, end::2] = spec.eos
-        source = source.replace(limit=jnp.array([limit for _, limit in rows], jnp.int32))
-        said = np.array([end if head is None else head for end, _ in rows])
+            if lost is not None:
+                script[row, lost] = NO_NUMBER
+        source = source.replace(limit=jnp.array([e.limit for e in rows], jnp.int32))
+        said = np.array([e.end if head is None else head for e in rows])
         output = case.decode(source, case.keys, scripted(case.model, script, said))
-        for row, (end, limit) in enumerate(rows):
-            length = min(end + 1, limit)
-            right = [*script[row, :length].tolist(), *[spec.pad] * (most - length)]
-            found = output.tokens[row].tolist()
-            what = (
-                f"row {row}, source of {source.length[row]} tokens, limit {limit}, EOS at {end}: "
-                f"length {output.length[row]}, tokens {found}; right are {length}, {right}"
-            )
-            case.hold(output.length[row] == length and found == right, what)
+        for row, edge in enumerate(rows):
+            cut_right(case, source, output, row, edge, script[row].tolist())
+
+
+def cut_right(
+    case: Case, source: Source, output: Output, row: int, edge: Edge, script: list[int]
+) -> None:
+    """Breaks unless a row ends where it must."""
+    end, limit, lost = edge
+    meets, length = lost is not None and lost < min(end, limit), min(end + 1, limit)
+    found, failed = output.tokens[row].tolist(), output.failed is not None and output.failed[row]
+    searches = case.decoder.lossless == "no"  # or has a canvas: it may look behind the end, too
+    right = failed == meets or (searches and failed and lost is not None)
+    if lost is not None and (failed or meets):
+        length = min(lost, int(output.length[row])) if searches else lost
+    wanted = [*script[:length], *[role(case.model).spec.pad] * (len(found) - length)]
+    nan = "" if lost is None else f", NaN at {lost}"
+    case.hold(
+        right and output.length[row] == length and found == wanted,
+        f"row {row}, source of {source.length[row]} tokens, limit {limit}, EOS at {end}{nan}: "
+        f"length {output.length[row]}, tokens {found}, failed={bool(failed)}; right are {length}, "
+        f"{wanted}, failed={meets}",
+    )
 
 
 def stats_add_up(case: Case) -> None:

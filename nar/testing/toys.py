@@ -82,6 +82,10 @@ class ScriptedContext(struct.PyTreeNode):
         return ScriptedContext(self.inner.repeat(n), start, script)
 
 
+NO_NUMBER = -1
+"""In a script: one of the logits is NaN there."""
+
+
 class Scripted(struct.PyTreeNode):
     """A model that is certain, at every place of the output, of the token in its script.
 
@@ -90,7 +94,7 @@ class Scripted(struct.PyTreeNode):
 
     Attributes:
         model: any model; it is run, so that shapes and costs are its own.
-        script: `[batch, places]`; after its end the last token goes on for ever.
+        script: `[batch, places]`, tokens or NO_NUMBER; after its end the last goes on for ever.
         length: `[batch]`, what a length head is certain of; None: EOS comes first there.
     """
 
@@ -139,6 +143,7 @@ class Scripted(struct.PyTreeNode):
         return jnp.concatenate([hidden, said[..., None].astype(jnp.float32)], axis=-1)
 
     def logits(self, hidden):
-        """Zero for the token of the script, impossible for every other."""
-        said = hidden[..., -1:].astype(jnp.int32) == np.arange(self.spec.vocab_size)
-        return jnp.where(said, 0.0, NEG)
+        """Zero for the token of the script, impossible for every other; or NaN for the last."""
+        said, token = hidden[..., -1:].astype(jnp.int32), np.arange(self.spec.vocab_size)
+        unknown = (said == NO_NUMBER) & (token == self.spec.vocab_size - 1)
+        return jnp.where(unknown, jnp.nan, jnp.where(said == token, 0.0, NEG))

@@ -92,6 +92,17 @@ def test_every_decoder_has_its_row_the_baseline_first(report):
     assert report.rows[0].weights != report.rows[5].weights
 
 
+def test_outputs_that_broke_off_are_counted_by_sentence():
+    decoder, model = nar.Greedy(max_length=4), random_model()
+    table = model.source_embedding.table[...].at[9].set(np.nan)
+    model = jax.tree.map(lambda x: table if x is model.source_embedding.table[...] else x, model)
+    output = nar.decode(decoder, model, nar.Source.of([[5], [9], [6, 9], [9]]))
+    work = Work()
+    work.add([7, 2, 4], output)  # the last row only fills the shape
+    assert work.failed == [2, 4]
+    assert len(work.outputs[7]) > len(work.outputs[2]) == 0
+
+
 def test_outputs_are_in_the_order_of_the_sentences(systems, report, kept):
     for system in systems:
         outputs, _ = alone(system, nar.Greedy(max_length=10))

@@ -157,6 +157,18 @@ def test_skipped_decoders_are_noted():
     assert "needs heads" in table.markdown()
 
 
+def test_outputs_that_broke_off_are_counted():
+    (table,) = tables([report(row(failed=0), row("jacobi", failed=3))])
+    assert table.notes == ("`jacobi` broke off at logits that were NaN: 3 sentences",)
+
+
+def test_bleu_of_another_tokenizer_is_named_and_never_shares_a_table():
+    reports = [report(row(bleu_signature=f"nrefs:1|tok:{name}|v:2")) for name in ("13a", "zh")]
+    first, second = tables(reports)
+    assert "tok" not in first.title
+    assert "BLEU of tokens by zh" in second.title
+
+
 def test_errors_have_their_own_column():
     errors = {"bleu": None, "token_error": 13.1, "token_error_ci": (12.5, 13.7)}
     (table,) = tables([report(row(**errors), metric="token_error")])

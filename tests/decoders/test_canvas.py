@@ -12,8 +12,9 @@ import pytest
 from flax import struct
 
 import nar
-from nar import CTC, IncompatibleModel, MaskPredict, NarError, QuotaUnmasking, Source
+from nar import CTC, IncompatibleModel, MaskPredict, NarError, NoisyParallel, QuotaUnmasking, Source
 from nar import ThresholdUnmasking as Threshold
+from nar.model import Fitted
 from nar.ops import NEG
 from nar.testing import Scripted, oracles, random_model
 from nar.testing.case import random_sources
@@ -289,3 +290,44 @@ def test_what_does_not_fit_is_said_before_tracing(
 def test_bad_options(words, message):
     with pytest.raises(NarError, match=message):
         nar.make(words)
+
+
+# -------------------------------------------------------------------------------------------- NaN
+def spoilt(model, part, row=slice(None)):
+    """A model with NaN among its parameters."""
+
+    def change(path, x):
+        return x.at[row].set(jnp.nan) if part in jax.tree_util.keystr(path) else x
+
+    return jax.tree_util.tree_map_with_path(change, model)
+
+
+def test_rows_that_meet_nan_are_empty_and_the_others_as_they_were():
+    """In the tokens and in the lengths, a source's or everybody's."""
+    decoder = MaskPredict(max_length=12, calls=3, lengths=4)
+    right = nar.decode(decoder, PLAIN, LONG)
+    assert not right.failed.any()
+    lost = spoilt(PLAIN, "source_embedding", 12)  # a token of the last row
+    for model, failed in ((lost, [False] * 3 + [True]), (spoilt(PLAIN, "length_head"), [True] * 4)):
+        output = jax.device_get(nar.decode(decoder, model, LONG))
+        assert output.failed.tolist() == failed
+        left, gone = ~output.failed, output.failed
+        assert rows(output)[: left.sum()] == rows(right)[: left.sum()]
+        for x in (output, output.nbest):
+            assert not x.length[gone].any()
+            assert (x.tokens[gone] == PLAIN.spec.pad).all()
+            assert (x.scores[gone] == NEG).all()
+            assert np.isfinite(x.scores[left]).all()
+
+
+def test_candidates_that_the_causal_model_cannot_rank():
+    """NaN is noticed; what is impossible for it is written, where nothing else is there."""
+    reranker = random_model(seed=7)
+    decoder = NoisyParallel(max_length=12, base=MaskPredict(calls=1, lengths=3))
+    best = nar.decode(decoder.inner, PLAIN, LONG)
+    for ranks, failed in ((spoilt(reranker, "output"), True), (Fitted(reranker, 3, 13), False)):
+        bundle = nar.Bundle.of(target=PLAIN, reranker=ranks)
+        output = jax.device_get(nar.decode(decoder, bundle, LONG))
+        assert (output.failed == failed).all()
+        assert (output.scores == (NEG if failed else NEG / 2)).all()
+        assert rows(output) == ([[]] * 4 if failed else rows(best))

@@ -47,10 +47,8 @@ class Scribe:
             # What it writes depends on who is in the batch, as a model's rounding may.
             together = min(self.done[-1])
             found = zip(places, rows, strict=True)
-            yield (
-                places,
-                ["" if x == "a" else f"{numbers[p]}{x.upper()}{together}" for p, x in found],
-            )
+            texts = ["" if x == "a" else f"{numbers[p]}{x.upper()}{together}" for p, x in found]
+            yield places, texts, []
 
 
 if __name__ == "__main__":
