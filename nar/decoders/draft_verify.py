@@ -118,7 +118,7 @@ class DraftVerify(Decoder):
         count = cut(state, written, verdict.count, carry.limit, target.spec.eos)
         paths, _ = candidates(draft)
         nodes = at_rows(paths, verdict.path)
-        sound = first(at_rows(broken(logits), nodes))
+        sound = first(broken(at_rows(logits, nodes)))
         failed, count = sound < count, jnp.minimum(count, sound)
         pending = jnp.where(count > 0, at_rows(verdict.tokens, count - 1), carry.pending)
         outcome = Outcome(draft, hidden, verdict.best, nodes, verdict.tokens, count, pending)

@@ -37,8 +37,8 @@ class Fitted(struct.PyTreeNode):
             shared: ids from here on are impossible; None: those are that either does not have.
         """
         own = model.spec.vocab_size
-        shared = min(own, vocab_size) if shared is None else shared
-        return model if shared == own == vocab_size else cls(model, shared, vocab_size)
+        fit = cls(model, min(own, vocab_size) if shared is None else shared, vocab_size)
+        return model if fit.shared == own == vocab_size else fit
 
     @property
     def spec(self) -> Spec:

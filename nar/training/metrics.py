@@ -199,7 +199,7 @@ class Metrics:
             self._events.flush()
 
     def _add(self, step: int, **what: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
         with naming(self._path.parent):
             self._events.write_event(Event(wall_time=time.time(), step=step, **what))

@@ -197,9 +197,9 @@ def test_what_a_model_lacks_is_said_and_the_rest_goes_on(tokenizer, monkeypatch)
         name="deep", translator=translator(tokenizer), decoders=("masked", "jacobi:block=3"),
         max_length=10,
     )  # fmt: skip
-    found = bench(
-        [system], CORPUS, title="t", data="d", protocol=dataclasses.replace(QUICK, cost_repeats=0)
-    )
+    quick = dataclasses.replace(QUICK, cost_repeats=0)
+    found = bench([system], CORPUS, title="t", data="d", protocol=quick, language="zh_CN")
+    assert (found.tokenizer, [row.failed for row in found.rows]) == ("zh", [0, None, 0])
     assert [bool(row.skipped) for row in found.rows] == [False, True, False]
     assert "draft_heads" in found.rows[1].skipped or "draft heads" in found.rows[1].skipped
     assert found.rows[1].bleu is None
@@ -215,6 +215,8 @@ def test_unknown_decoders_are_refused_before_anything_runs(tokenizer):
         bench([system], CORPUS, title="t", data="d")
     with pytest.raises(NarError, match="no systems"):
         bench([], CORPUS, title="t", data="d")
+    with pytest.raises(NarError, match="BLEU's tokenizer='mecab': it must be one of"):
+        bench([system], CORPUS, title="t", data="d", tokenizer="mecab")
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,7 @@ def test_settings_that_cannot_be_trained_claim_no_directory(tmp_path):
     for wrong, message in (
         (dataclasses.replace(TINY, tokens_per_batch=8), "tokens_per_batch=8: a batch of 1 rows"),
         (dataclasses.replace(TINY, max_length=97), "max_length=97: the model has 96 positions"),
+        (dataclasses.replace(TINY, bleu_tokenizer="mecab"), "BLEU's tokenizer='mecab': it must be"),
     ):
         with pytest.raises(NarError, match=message):
             train(wrong, tmp_path, None)
