@@ -17,6 +17,9 @@ from nar.ops import NEG
 TARGET = "target"
 """The role of the model that a decoder decodes; a model that is not a bundle plays it."""
 
+NO_EOS = -1
+"""The `eos` of a model none of whose tokens ends an output: all run to their limits."""
+
 
 # --------------------------------------------------------------------------------------- sources
 class Source(struct.PyTreeNode):
@@ -68,7 +71,7 @@ class Spec:
 
     Attributes:
         vocab_size: number of tokens.
-        eos: the token that ends an output.
+        eos: the token that ends an output, or `NO_EOS`.
         also_eos: other tokens that end one; `eos` is written for each of them.
         pad: the token that fills unused places.
         encoder: True: `begin` encodes the source; False: `begin` reads it as a prompt.

@@ -359,7 +359,7 @@ def test_a_broken_canvas_is_named(mistake, check, message):
         {},
         {**CANVAS, "decoder_layers": 1},
         UPSAMPLED,
-        {"encoder": False, "positions": "rotary", "norm": "rms", "kv_heads": 1, "gated": True},
+        {"encoder": False, "positions": "rotary", "kv_heads": 1, "windows": (2, None), "eos": -1},
         {"positions": "relative", "norm_position": "post", "decoder_layers": 1},
     ],
     ids=str,

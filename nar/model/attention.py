@@ -77,7 +77,8 @@ class SelfAttention(nnx.Module):
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         if c.positions == "rotary":
-            query, key = (rotate(x, position, frequencies(c)) for x in (query, key))
+            turn = (position, frequencies(c), c.rope_magnitude)
+            query, key = (rotate(x, *turn) for x in (query, key))
         return query, key, value
 
 

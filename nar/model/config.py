@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from nar.core import NO_EOS
 from nar.errors import NarError, at_least
 
 
@@ -37,9 +38,14 @@ class TransformerConfig:
         rope_theta: base of the rotary wavelengths.
         rope_scaling: "linear": all wavelengths times `rope_factor` (Chen et al. 2023); "llama3":
             those longer than `rope_original_positions / rope_low_factor` are, those shorter than
-            `rope_original_positions / rope_high_factor` are not, and between it is gradual.
+            `rope_original_positions / rope_high_factor` are not, and between it is gradual; "yarn":
+            the same, but gradual over the dimensions between (Peng et al. 2023).
         rope_factor, rope_low_factor, rope_high_factor, rope_original_positions: of `rope_scaling`.
+        rope_truncate: of "yarn": between whole dimensions.
+        rope_magnitude: multiplies rotated queries and keys ("yarn": their temperature).
         relative_buckets, relative_max_distance: of relative positions.
+        windows: of each decoder layer, how many tokens a token sees, the last of them itself
+            (sliding windows; Beltagy et al. 2020); None: all. Empty: all, in every layer.
         scale_attention: divide scores by sqrt(head_dim).
         scale_embedding: multiply embeddings by sqrt(d_model).
         logits_scale: multiplies the hidden states before the vocabulary (T5: d_model ** -0.5).
@@ -57,7 +63,8 @@ class TransformerConfig:
         length_classes: of the head that predicts how much longer than the source an output is; 0:
             there is no such head.
         pad, bos, eos, mask, blank: token ids; `bos` starts the decoder of an encoder-decoder,
-            `mask` stands for a place of the canvas where nothing is known, `blank` is CTC's.
+            `mask` stands for a place of the canvas where nothing is known, `blank` is CTC's; an
+            `eos` of `nar.core.NO_EOS`: no token ends an output.
         also_eos: other tokens that end an output; `eos` is written for each of them.
         banned: tokens that are never written.
     """
@@ -84,13 +91,16 @@ class TransformerConfig:
     positions: Literal["sinusoidal", "learned", "rotary", "relative", "none"] = "sinusoidal"
     max_positions: int = 512
     rope_theta: float = 10_000.0
-    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    rope_scaling: Literal["none", "linear", "llama3", "yarn"] = "none"
     rope_factor: float = 1.0
     rope_low_factor: float = 1.0
     rope_high_factor: float = 4.0
     rope_original_positions: int = 8192
+    rope_truncate: bool = True
+    rope_magnitude: float = 1.0
     relative_buckets: int = 32
     relative_max_distance: int = 128
+    windows: tuple[int | None, ...] = ()
     scale_attention: bool = True
     scale_embedding: bool = True
     logits_scale: float = 1.0
@@ -113,7 +123,7 @@ class TransformerConfig:
     def __post_init__(self):
         if self.eos in self.also_eos:
             raise NarError(f"also_eos={self.also_eos} holds eos={self.eos}: it names other tokens")
-        for name in ("also_eos", "banned"):
+        for name in ("also_eos", "banned", "windows"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
         for name in ("vocab_size", "d_model", "d_ff", "heads", "decoder_layers", "max_positions"):
             at_least(name, getattr(self, name), 1)
@@ -124,10 +134,10 @@ class TransformerConfig:
         near = self.relative_buckets // 2
         at_least("relative_max_distance", self.relative_max_distance, near + 1)
         at_least("rope_original_positions", self.rope_original_positions, 1)
-        for name in ("norm_eps", "rope_theta", "rope_factor", "rope_low_factor"):
+        for name in ("norm_eps", "rope_theta", "rope_factor", "rope_low_factor", "rope_magnitude"):
             if not getattr(self, name) > 0:
                 raise NarError(f"{name}={getattr(self, name)}: it must be above 0")
-        if not self.rope_high_factor > self.rope_low_factor:
+        if self.rope_scaling != "yarn" and not self.rope_high_factor > self.rope_low_factor:
             raise NarError(
                 f"rope_high_factor={self.rope_high_factor}: it must be above "
                 f"rope_low_factor={self.rope_low_factor}"
@@ -160,17 +170,34 @@ class TransformerConfig:
                 f"bidirectional=True needs an encoder and a mask token, not encoder_layers="
                 f"{self.encoder_layers} and mask={self.mask}"
             )
+        self._check_windows()
         for name in ("upsample", "length_classes"):
             if getattr(self, name) and not self.bidirectional:
                 raise NarError(f"{name}={getattr(self, name)} needs bidirectional=True")
+        if self.bidirectional and self.eos == NO_EOS:
+            raise NarError(f"bidirectional=True needs an end of outputs, not eos={NO_EOS}")
         for name in ("pad", "bos", "eos", "mask", "blank"):
-            self._check_token(name, getattr(self, name))
+            if (name, self.eos) != ("eos", NO_EOS):
+                self._check_token(name, getattr(self, name))
         for name in ("pad", "bos", "eos", "mask"):
             if self.blank is not None and getattr(self, name) == self.blank:
                 raise NarError(f"blank={self.blank} is {name} too: it must be a token of its own")
         for name in ("also_eos", "banned"):
             for token in getattr(self, name):
                 self._check_token(name, token)
+
+    def _check_windows(self) -> None:
+        if not self.windows:
+            return
+        if len(self.windows) != self.decoder_layers:
+            raise NarError(
+                f"windows={self.windows}: one for each of the decoder_layers={self.decoder_layers}"
+            )
+        if self.bidirectional:
+            raise NarError("windows are for causal models: bidirectional=True has none")
+        for window in self.windows:
+            if window is not None:
+                at_least("windows", window, 1)
 
     def _check_token(self, name: str, token: int | None) -> None:
         if token is not None and not 0 <= token < self.vocab_size:

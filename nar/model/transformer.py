@@ -241,18 +241,22 @@ class Transformer(nnx.Module):
         starts = context.starts
         slot = jnp.arange(starts[-1])[None]
         committed = slot < context.length[:, None]
+        windows = self.config.windows or (None,) * len(self.decoder.layers)
         bias = self.decoder.bias(positions, positions)
         slot_bias = self.decoder.bias(positions, slot)
         reached = sum((context.length.max(initial=0) > end for end in starts[1:-1]), jnp.int32(0))
         fresh: list[tuple[Heads, Heads]] = []
 
         def attention(query: Heads, key: Heads, value: Heads, scale: float):
-            slots = list(zip(context.keys[len(fresh)], context.values[len(fresh)], strict=True))
+            layer, window = len(fresh), windows[len(fresh)]
+            slots = list(zip(context.keys[layer], context.values[layer], strict=True))
             fresh.append((key, value))
-            parts = [(key, value, sees, bias)]
+            parts = [(key, value, within(window, sees, positions, positions), bias)]
             for (keys, values), start, end in zip(slots, starts, starts[1:], strict=False):
                 near = slot_bias if slot_bias is None else slot_bias[..., start:end]
-                parts.append((keys, values, committed[:, None, start:end], near))
+                there = committed[:, None, start:end]
+                there = within(window, there, positions, slot[:, start:end])
+                parts.append((keys, values, there, near))
             if len(slots) < 2:
                 return attend(query, *parts, scale=scale)
             over = [
@@ -327,7 +331,8 @@ class Transformer(nnx.Module):
             layers: how many, fewer than there are.
         """
         early = jax.tree.map(lambda x: x, self)  # another module, which may be changed
-        early.config = dataclasses.replace(self.config, decoder_layers=layers)
+        windows = self.config.windows[:layers]
+        early.config = dataclasses.replace(self.config, decoder_layers=layers, windows=windows)
         early.decoder.layers = nnx.List(early.decoder.layers[:layers])
         return early
 
@@ -351,6 +356,16 @@ class Transformer(nnx.Module):
         elif self.learned is not None:
             x = x + self.learned(position)
         return x.astype(c.dtype)
+
+
+def within(
+    window: int | None,
+    mask: Bool[Array, "batch #time keys"],
+    query: Int[Array, "batch time"],
+    key: Int[Array, "#batch keys"],
+) -> Bool[Array, "batch #time keys"]:
+    """The mask, without keys that stand `window` positions before the query, or more."""
+    return mask if window is None else mask & (query[:, :, None] - key[:, None] < window)
 
 
 def without(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import TARGET, Decoder, Output, Source, role, row_keys
+from nar.core import NO_EOS, TARGET, Decoder, Output, Source, role, row_keys
 from nar.drivers import stream, trace
 from nar.errors import NarError
 from nar.testing import oracles
@@ -175,6 +175,8 @@ def edges(case: Case) -> None:
     wanted += [Edge(never, most, lost) for lost in (0, most - 1)]
     wanted += [Edge(mid, most, mid + late) for late in (-1, 1)]
     wanted += [Edge(never, mid, lost) for lost in (1, mid)]
+    if spec.eos == NO_EOS:
+        wanted = [edge._replace(end=never) for edge in wanted]
     wanted = [e for e in dict.fromkeys(wanted) if 1 <= e.limit <= most and (e.lost or 0) >= 0]
     special = {*spec.ends, spec.pad}
     if spec.bidirectional:

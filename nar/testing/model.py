@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import Source, Spec
+from nar.core import NO_EOS, Source, Spec
 from nar.drafters import Layout
 from nar.model import Model
 from nar.testing.case import random_sources
@@ -68,7 +68,7 @@ def spec(p: "Probe") -> None:
     p.hold(isinstance(s, Spec) and hash(s) == hash(p.model.spec), f"{s!r} is no Spec")
     for name in ("eos", "pad", "mask", "blank"):
         token = getattr(s, name)
-        known = token is None if name in ("mask", "blank") else False
+        known = token is None if name in ("mask", "blank") else (name, token) == ("eos", NO_EOS)
         p.hold(known or 0 <= token < s.vocab_size, f"{name}={token} of {s.vocab_size} tokens")
     p.hold(s.eos != s.pad, f"eos and pad are both {s.eos}: outputs could not be told from padding")
     unlike = s.mask is None or s.mask != s.blank

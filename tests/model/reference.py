@@ -134,10 +134,23 @@ class Reference:
                 row += array(self.model.learned.table)[position]
         return x
 
+    def dimension(self, turns):
+        """Which of a head's pairs of dimensions goes round so often in the first training."""
+        c = self.c
+        wave = c.rope_original_positions / turns
+        return c.dim / 2 * math.log(wave / (2 * math.pi)) / math.log(c.rope_theta)
+
     def speed(self, place):
-        """Radians a position; short waves keep theirs where scaling is Llama 3's."""
+        """Radians a position; short waves keep theirs where scaling is Llama 3's or YaRN's."""
         c = self.c
         speed = c.rope_theta**-place
+        if c.rope_scaling == "yarn":
+            first, last = self.dimension(c.rope_high_factor), self.dimension(c.rope_low_factor)
+            if c.rope_truncate:
+                first, last = math.floor(first), math.ceil(last)
+            first, last = max(first, 0), min(last, c.dim - 1)
+            part = min(max((place * c.dim / 2 - first) / (last - first), 0), 1)
+            return (1 - part) * speed + part * speed / c.rope_factor
         wave = 2 * math.pi / speed
         longest, shortest = (
             c.rope_original_positions / x for x in (c.rope_low_factor, c.rope_high_factor)
@@ -157,8 +170,9 @@ class Reference:
             x = normed(norm, x, self.c.norm_eps, "rms")
         if self.c.positions == "rotary":
             half = len(x) // 2
+            size = self.c.rope_magnitude
             turned = [
-                complex(x[i], x[i + half]) * cmath.exp(1j * position * self.speed(i / half))
+                complex(x[i], x[i + half]) * cmath.rect(size, position * self.speed(i / half))
                 for i in range(half)
             ]
             x = np.array([z.real for z in turned] + [z.imag for z in turned])
@@ -215,8 +229,11 @@ class Reference:
             b = t5_bucket(distance, bidirectional, c.relative_buckets, c.relative_max_distance)
             return array(stack.relative.table)[b, h]
 
-        for layer in stack.layers:
-            seen = {"positions": positions, "sees": sees, "bias": bias}
+        windows = (None if stack is self.model.encoder else c.windows) or [None] * len(stack.layers)
+        for layer, window in zip(stack.layers, windows, strict=True):
+            near = [[window is None or p - q < window for q in positions] for p in positions]
+            both = np.logical_and(np.asarray(sees)[: len(x), : len(x)], near)
+            seen = {"positions": positions, "sees": both, "bias": bias}
             sublayers = [
                 (layer.attention_norm, partial(self.self_attention, layer.attention, **seen)),
                 (layer.cross_norm, partial(self.cross_attention, layer.cross, memory=memory)),

@@ -9,7 +9,8 @@ from nar import NarError, TransformerConfig
 
 
 def test_a_config_is_data():
-    config = TransformerConfig(vocab_size=50, kv_heads=2, dtype="bfloat16", banned=(4, 5))
+    settings = {"banned": (4, 5), "windows": (2, None, 3)}
+    config = TransformerConfig(vocab_size=50, kv_heads=2, dtype="bfloat16", **settings)
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
     assert TransformerConfig(**stored) == config
     assert hash(TransformerConfig(**stored)) == hash(config)
@@ -75,6 +76,12 @@ def test_widths_groups_and_the_last_norm_follow_from_the_others():
         ({"length_classes": 9, "mask": 4}, ["length_classes=9", "bidirectional=True"]),
         ({"bidirectional": True}, ["bidirectional=True", "mask token", "mask=None"]),
         ({"bidirectional": True, "mask": 4, "encoder_layers": 0}, ["encoder", "encoder_layers=0"]),
+        ({"bidirectional": True, "mask": 4, "eos": -1}, ["end of outputs", "eos=-1"]),
+        ({"eos": -2}, ["eos=-2", "0..49"]),
+        ({"windows": (4,)}, ["windows=(4,)", "decoder_layers=3"]),
+        ({"windows": (4, None, 0)}, ["windows=0", "at least 1"]),
+        ({"windows": (4, None, 4), "bidirectional": True, "mask": 4}, ["windows", "causal"]),
+        ({"rope_magnitude": 0.0}, ["rope_magnitude=0.0", "above 0"]),
         ({"also_eos": (7, 50)}, ["also_eos=50", "0..49"]),
         ({"banned": [-1]}, ["banned=-1", "0..49"]),
     ],

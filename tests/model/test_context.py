@@ -174,14 +174,16 @@ def score(model, tokens, context, positions=None, mask=None):
     return model.logits(hidden), fresh
 
 
+WINDOWS = {**LLAMA, "windows": (3, None)}
+
 TREE = Layout.tree([-1, 0, 0, 1, 1, 2])
 """The pending token, two guesses after it, and three after those."""
 
 
 @pytest.mark.parametrize(
     ("settings", "encoder"),
-    [({"positions": "learned"}, True), (T5, True), (LLAMA, False), (T5, False)],
-    ids=["learned", "t5", "llama", "t5 without encoder"],
+    [({"positions": "learned"}, True), (T5, True), (WINDOWS, False), (T5, False)],
+    ids=["learned", "t5", "llama with windows", "t5 without encoder"],
 )
 def test_a_walk_through_drafts_trees_commits_and_rewinds(settings, encoder):
     """Every node of every draft scores as the sentence that leads to it would."""

@@ -55,7 +55,23 @@ SETTINGS = {
         "rope_factor": 8.0,
         "rope_original_positions": 16,
     },
-    "qwen3": {**LLAMA, "qk_norm": True, "embeddings": "shared", "head_dim": 6, "decoder_layers": 2},
+    "yarn": {
+        **LLAMA,
+        "rope_scaling": "yarn",
+        "rope_factor": 4.0,
+        "rope_original_positions": 16,
+        "rope_low_factor": 0.5,
+        "rope_truncate": False,
+        "rope_magnitude": 1.2,
+    },
+    "qwen3": {
+        **LLAMA,
+        "qk_norm": True,
+        "embeddings": "shared",
+        "head_dim": 6,
+        "decoder_layers": 2,
+        "windows": (2, None),
+    },
 }
 
 
@@ -290,6 +306,16 @@ def test_two_models_of_one_shape_are_one_program():
         run(build(seed), Source.of(SOURCES), jnp.asarray([[2]] * 3))
     doubled = jax.tree.map(lambda x: 2 * x, build())
     run(doubled, Source.of(SOURCES), jnp.asarray([[2]] * 3))
+
+
+def test_a_window_costs_nothing_where_there_is_none():
+    def program(**settings):
+        model = build(encoder_layers=0, **settings)
+        context = jax.eval_shape(lambda m: m.begin(Source.of(SOURCES), 4)[0], model)
+        tokens = np.ones((3, 2), int)
+        return str(jax.make_jaxpr(lambda m, c: m.extend(tokens, c)[0])(model, context))
+
+    assert program() == program(windows=(None,)) != program(windows=(2,))
 
 
 def test_what_a_model_offers():
