@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nar.core import NO_EOS
 from nar.data.tokenizer import BLANK, BOS, EOS, MASK, PAD, SEP, Tokenizer
 from nar.errors import NarError
 from nar.model import Transformer
@@ -33,7 +34,7 @@ def adopt(directory: str | os.PathLike[str]) -> tuple[Transformer, Tokenizer]:
 
     Raises:
         NarError: as `load_pretrained`; or source and target have different pieces, or the pieces
-            are not SentencePiece's.
+            are not SentencePiece's, or none of them ends an output.
     """
     translator = load_pretrained(directory)
     model, vocabulary = translator.model, translator.tokenizer
@@ -47,6 +48,8 @@ def adopt(directory: str | os.PathLike[str]) -> tuple[Transformer, Tokenizer]:
     names = tokenizer.pieces(range(tokenizer.vocab_size))
     rows = np.array([numbers.get(name, -1) for name in names])
     config = model.config
+    if config.eos == NO_EOS:
+        raise NarError(f"{directory} has no token that ends an output: ours need one")
     rows[[PAD, BOS, EOS, *NEW]] = config.pad, config.bos, config.eos, -1, -1, -1
     if lost := [names[i] for i in np.flatnonzero(rows < 0) if i not in NEW]:
         raise NarError(f"{directory}: {len(lost)} pieces have no number, such as {lost[:5]}")

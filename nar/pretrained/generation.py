@@ -39,20 +39,26 @@ def with_generation(
         config: the fields of `config.json`.
 
     Returns:
-        The config without its nulls and with one `eos_token_id`; and the fields `also_eos` and
-        `banned` of a `TransformerConfig`.
+        The config without its nulls, with one `eos_token_id` or none, and without special tokens
+        that its table has not; and the fields `also_eos` and `banned` of a `TransformerConfig`.
     """
     path = directory / FILE
     rules = read_json(path) if path.is_file() else config
+    size = config.get("decoder_vocab_size") or config["vocab_size"]
     special = {name: rules[name] for name in SPECIAL if rules.get(name) is not None}
     found = {name: x for name, x in {**config, **special}.items() if x is not None}
-    ends = found.pop("eos_token_id", ())
-    ends = tuple(dict.fromkeys(ends)) if isinstance(ends, list | tuple) else (ends,)
+    for name in ("pad_token_id", "bos_token_id"):
+        if not 0 <= found.get(name, 0) < size:
+            del found[name]  # -1: there is none
+    found.pop("eos_token_id", None)
+    ends = special.get("eos_token_id", ())
+    ends = ends if isinstance(ends, list | tuple) else (ends,)
+    ends = tuple(end for end in dict.fromkeys(ends) if 0 <= end < size)
     if ends:
         found["eos_token_id"] = ends[0]
     words = [tuple(word) for word in rules.get("bad_words_ids") or ()]
     banned = [word[0] for word in words if len(word) == 1 and word[0] not in ends]
-    banned += rules.get("suppress_tokens") or ()
+    banned += [token for token in rules.get("suppress_tokens") or () if 0 <= token < size]
     active = {name: rules[name] for name in NEUTRAL if rules.get(name) not in (None, NEUTRAL[name])}
     if phrases := [word for word in words if len(word) > 1]:
         active["bad_words_ids"] = phrases

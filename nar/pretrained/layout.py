@@ -5,7 +5,8 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from nar.errors import NarError, nearest
 from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
 from nar.pretrained import generation, llama, marian, t5
-from nar.pretrained.tensors import Read, Tensors, listed
+from nar.pretrained.tensors import INDEX, WHOLE, Read, Tensors, check_precision, listed
 from nar.pretrained.vocabulary import read_vocabulary
 from nar.training.checkpoint import CONFIG, named_arrays, with_arrays
 from nar.translator import Translator
@@ -27,26 +28,35 @@ class Layout:
     """How a family of models is stored.
 
     Attributes:
-        config: the shape that a `config.json` and the names of the tensors describe; raises
-            NarError for what is not supported.
+        config: the shape that a `config.json` and the tensors describe; ties those that are one;
+            raises NarError for what is not supported.
         parameters: each parameter's name and value, out of the tensors it is given by name.
         surplus: tensors that such files may hold and that are not read: their ends.
+        prefix: of the names that the family's class without an output has.
+        defaults: of fields that a `config.json` lacks; null is another value.
     """
 
-    config: Callable[[Mapping[str, Any], Collection[str]], TransformerConfig]
+    config: Callable[[Mapping[str, Any], Tensors], TransformerConfig]
     parameters: Callable[[TransformerConfig, Read], Iterator[tuple[str, np.ndarray]]]
     surplus: tuple[str, ...]
+    prefix: str
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 LAYOUTS: dict[str, Layout] = {
-    "marian": Layout(marian.config, marian.parameters, marian.SURPLUS),
-    **{name: Layout(t5.config, t5.parameters, t5.SURPLUS) for name in ("t5", "mt5")},
+    "marian": Layout(marian.config, marian.parameters, marian.SURPLUS, marian.PREFIX),
     **{
-        name: Layout(llama.config, llama.parameters, llama.SURPLUS)
-        for name in ("llama", "mistral", "qwen2", "qwen3")
+        name: Layout(t5.config, t5.parameters, t5.SURPLUS, t5.PREFIX, defaults)
+        for name, defaults in t5.DEFAULTS.items()
+    },
+    **{
+        name: Layout(llama.config, llama.parameters, llama.SURPLUS, llama.PREFIX, defaults)
+        for name, defaults in llama.DEFAULTS.items()
     },
 }
 """Supported layouts by `model_type`."""
+
+ADAPTER = "adapter_config.json"
 
 
 def load_pretrained(directory: str | os.PathLike[str]) -> Translator:
@@ -62,7 +72,8 @@ def load_pretrained(directory: str | os.PathLike[str]) -> Translator:
 
     Raises:
         NarError: a file is missing or damaged, the architecture is not supported (those that are
-            are named), tensors are missing or left over, or shapes or vocabulary do not fit.
+            are named), tensors are missing, left over, quantized or not finite, or shapes or
+            vocabulary do not fit.
     """
     directory = pathlib.Path(directory)
     found = read_json(directory / CONFIG)
@@ -72,12 +83,18 @@ def load_pretrained(directory: str | os.PathLike[str]) -> Translator:
             f"{directory / CONFIG} describes a {kind!r} model: supported are "
             f"{nearest(kind, LAYOUTS)}"
         )
-    tensors = Tensors(directory)
+    layout = LAYOUTS[kind]
+    tensors = Tensors(directory, layout.prefix)
+    if (directory / ADAPTER).is_file():
+        warnings.warn(f"{directory} holds an {ADAPTER}, and is read without it", stacklevel=2)
     with naming(directory):
-        found, rules = generation.with_generation(directory, found)
-        config = dataclasses.replace(LAYOUTS[kind].config(found, tensors.names), **rules)
+        check_precision(tensors, found, layout.surplus)
+        if (other := found.get("transformers_weights") or WHOLE) not in (WHOLE, INDEX):
+            raise NarError(f"transformers_weights={other!r}: only {WHOLE} and {INDEX} are read")
+        found, rules = generation.with_generation(directory, {**layout.defaults, **found})
+        config = dataclasses.replace(layout.config(found, tensors), **rules)
     vocabulary = read_vocabulary(directory, kind, config)
-    model = read_model(LAYOUTS[kind], config, tensors, directory)
+    model = read_model(layout, config, tensors, directory)
     files = [directory / CONFIG, directory / generation.FILE]
     parts = hash_files(*filter(pathlib.Path.is_file, files)), vocabulary.fingerprint
     weights = hashlib.sha256("".join([*parts, tensors.fingerprint]).encode()).hexdigest()
@@ -90,11 +107,11 @@ def read_model(
     """The model of a config, out of all tensors.
 
     Raises:
-        NarError: tensors are missing or left over, or have other shapes.
+        NarError: tensors are missing or left over, have other shapes, or are not finite.
     """
     shape = jax.eval_shape(lambda: Transformer(config, key=jax.random.key(0)))
     wanted = {name: x.shape for name, x in named_arrays(shape).items()}
-    if lost := missing(layout, config, tensors.names):
+    if lost := missing(layout, config, tensors):
         raise NarError(f"{directory} lacks tensors: {listed(lost)}")
     arrays = {}
     try:
@@ -116,12 +133,12 @@ def read_model(
     return with_arrays(shape, arrays)
 
 
-def missing(layout: Layout, config: TransformerConfig, names: Collection[str]) -> list[str]:
-    """The tensors that a config's parameters are made of and that are not among `names`."""
+def missing(layout: Layout, config: TransformerConfig, tensors: Tensors) -> list[str]:
+    """The tensors that a config's parameters are made of and that are not there."""
     lost = []
 
     def ask(*any_of: str) -> np.ndarray:
-        if not any(name in names for name in any_of):
+        if tensors.find(*any_of) is None:
             lost.append(" or ".join(any_of))
         return np.zeros((config.groups, 1))  # joins with its like, as products do
 

@@ -4,19 +4,31 @@ RMS norms before the sublayers, rotary positions, gated feed-forward, grouped qu
 biases to queries, keys and values, Qwen3 norms of queries and keys.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from nar.core import NO_EOS
 from nar.errors import NarError
 from nar.model import TransformerConfig
-from nar.pretrained.tensors import Read, fuse
+from nar.pretrained.tensors import Read, Tensors, fuse
 
+PREFIX = "model."
 SURPLUS = ("rotary_emb.inv_freq", "lm_head.weight")
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+SLIDING = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, **SLIDING},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128, **SLIDING},
+}
+"""What transformers takes where a `config.json` lacks a field, by `model_type`."""
 
 
-def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfig:
+def config(found: Mapping[str, Any], tensors: Tensors) -> TransformerConfig:
     """The shape that `config.json` describes.
 
     Raises:
@@ -27,11 +39,15 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         raise NarError(f"hidden_act={activation!r}: supported is silu")
     if found.get("mlp_bias"):
         raise NarError("mlp_bias=true: this is not supported")
-    eos = found["eos_token_id"]
-    # Within the window of a sliding attention, it is full attention.
-    window = found.get("sliding_window") if found.get("use_sliding_window", True) else None
-    positions = min(found["max_position_embeddings"], window or found["max_position_embeddings"])
-    bias = bool(found.get("attention_bias", False))
+    if not found.get("is_causal", True):
+        raise NarError("is_causal=false: a decoder that looks ahead is not supported")
+    tied = found.get("tie_word_embeddings", False)
+    if tied:
+        tensors.tie(*TABLES)
+    # The others have no such field, and transformers does not look for it.
+    bias = kind in ("llama", "qwen3") and bool(found.get("attention_bias", False))
+    eos = found.get("eos_token_id", NO_EOS)
+    end = max(eos, 0)  # stands for what else is missing
     return TransformerConfig(
         vocab_size=found["vocab_size"],
         d_model=found["hidden_size"],
@@ -50,14 +66,40 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         out_bias=bias,
         ff_bias=False,
         positions="rotary",
-        max_positions=positions,
+        max_positions=found["max_position_embeddings"],
+        windows=windows(found),
         scale_embedding=False,
-        embeddings="shared" if found.get("tie_word_embeddings", False) else "separate",
-        pad=found.get("pad_token_id", eos),
-        bos=found.get("bos_token_id", eos),
+        embeddings="shared" if tied and len({*map(tensors.find, TABLES)}) == 1 else "separate",
+        pad=found.get("pad_token_id", end),
+        bos=found.get("bos_token_id", end),
         eos=eos,
         **rope(found),
     )
+
+
+def windows(found: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Each layer's sliding window; none at all where none is shorter than the longest text.
+
+    Raises:
+        NarError: layers attend in another way.
+    """
+    kind, depth = found["model_type"], found["num_hidden_layers"]
+    window, longest = found.get("sliding_window"), found["max_position_embeddings"]
+    if kind == "llama" or not found.get("use_sliding_window", True):
+        window = None
+    first = depth if window is None else found.get("max_window_layers", 0)
+    layers = ["sliding_attention" if i >= first else "full_attention" for i in range(depth)]
+    layers = layers if kind == "llama" else found.get("layer_types", layers)
+    if len(layers) != depth or not {*layers} <= {"full_attention", "sliding_attention"}:
+        raise NarError(
+            f"layer_types={layers}: supported are full_attention and sliding_attention, one for "
+            f"each of the {depth} layers"
+        )
+    if window is None and "sliding_attention" in layers:
+        raise NarError("layer_types has sliding_attention, and there is no sliding_window")
+    if window is None or window >= longest or "sliding_attention" not in layers:
+        return ()
+    return tuple(window if layer == "sliding_attention" else None for layer in layers)
 
 
 def rope(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,34 +108,56 @@ def rope(found: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         NarError: positions are scaled in a way that is not supported.
     """
-    scaling = found.get("rope_parameters") or found.get("rope_scaling") or {}
+    scaling = found.get("rope_scaling") or found.get("rope_parameters") or {}
     theta = scaling.get("rope_theta", found.get("rope_theta", 10_000.0))
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if (part := scaling.get("partial_rotary_factor", 1)) != 1:
+    part = found.get("partial_rotary_factor", 1) if kind != "default" else 1
+    if (part := scaling.get("partial_rotary_factor", part)) != 1:
         raise NarError(f"partial_rotary_factor={part}: this is not supported")
-    if kind == "default":
+    if nested := [name for name, value in scaling.items() if isinstance(value, dict)]:
+        raise NarError(f"rope_parameters of {', '.join(nested)} apart: this is not supported")
+    # Up to the longest text that is taken here, "dynamic" scales nothing.
+    if kind in ("default", "dynamic"):
         return {"rope_theta": theta}
+    if kind not in ("linear", "llama3", "yarn"):
+        raise NarError(f"rope_type={kind!r}: supported are default, dynamic, linear, llama3, yarn")
+    fields = {"rope_theta": theta, "rope_scaling": kind, "rope_factor": scaling["factor"]}
     if kind == "linear":
-        return {"rope_theta": theta, "rope_scaling": "linear", "rope_factor": scaling["factor"]}
+        return fields
+    longest = found["max_position_embeddings"]
+    original = scaling.get("original_max_position_embeddings", longest)
+    original = found.get("original_max_position_embeddings", original)
+    fields["rope_original_positions"] = original
     if kind == "llama3":
-        return {
-            "rope_theta": theta,
-            "rope_scaling": "llama3",
-            "rope_factor": scaling["factor"],
-            "rope_low_factor": scaling["low_freq_factor"],
-            "rope_high_factor": scaling["high_freq_factor"],
-            "rope_original_positions": scaling["original_max_position_embeddings"],
-        }
-    raise NarError(f"rope_type={kind!r}: supported are default, linear, llama3")
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        return {**fields, "rope_low_factor": low, "rope_high_factor": high}
+    factor = longest / original if scaling["factor"] is None else scaling["factor"]
+    return {
+        **fields,
+        "rope_factor": factor,
+        "rope_low_factor": scaling.get("beta_slow") or 1,
+        "rope_high_factor": scaling.get("beta_fast") or 32,
+        "rope_truncate": bool(scaling.get("truncate", True)),
+        "rope_magnitude": magnitude(factor, scaling),
+    }
+
+
+def magnitude(factor: float, scaling: Mapping[str, Any]) -> float:
+    """By how much YaRN scales queries and keys (Peng et al. 2023, section 3.4), or its variants."""
+    if (given := scaling.get("attention_factor")) is not None:
+        return given
+    mscale, all_dim = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    log = 0.1 * math.log(max(factor, 1))
+    return (mscale * log + 1) / (all_dim * log + 1) if mscale and all_dim else log + 1
 
 
 def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.ndarray]]:
     """Every parameter by name."""
-    tied = () if config.embeddings == "separate" else ("lm_head.weight",)
-    yield "embedding/table", read("model.embed_tokens.weight", *tied)
+    tied = () if config.embeddings == "separate" else TABLES[1:]
+    yield "embedding/table", read(TABLES[0], *tied)
     yield "decoder/norm/scale", read("model.norm.weight")
     if not tied:
-        yield "output/table", read("lm_head.weight")
+        yield "output/table", read(TABLES[1])
     for i in range(config.decoder_layers):
         theirs, ours = f"model.layers.{i}", f"decoder/layers/{i}"
         for end in ("weight", *(("bias",) if config.qkv_bias else ())):

@@ -3,20 +3,31 @@
 Norms follow the sublayers, positions are fixed sinusoids, and the decoder starts with the pad.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from nar.core import NO_EOS
 from nar.errors import NarError
 from nar.model import TransformerConfig
-from nar.pretrained.tensors import Read, fuse
+from nar.model.positions import sinusoids
+from nar.pretrained.tables import Tables
+from nar.pretrained.tensors import BANNING, Read, Tensors, fuse
 
+PREFIX = "model."
 SURPLUS = ("embed_positions.weight", "lm_head.weight", "embed_tokens.weight")
+SOURCE, TARGET = (f"model.{stack}.embed_tokens.weight" for stack in ("encoder", "decoder"))
+TABLES = Tables(
+    source=SOURCE,
+    target=TARGET,
+    output="lm_head.weight",
+    shared=("model.shared.weight", TARGET, SOURCE, "lm_head.weight"),
+)
 ACTIVATIONS = {"swish": "swish", "silu": "swish", "relu": "relu", "gelu": "gelu"}
 
 
-def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfig:
+def config(found: Mapping[str, Any], tensors: Tensors) -> TransformerConfig:
     """The shape that `config.json` describes.
 
     Raises:
@@ -33,6 +44,9 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
     if not found.get("tie_word_embeddings", True):
         raise NarError("tie_word_embeddings=false: Marian's output is its target embedding")
     shared = found.get("share_encoder_decoder_embeddings", True)
+    tensors.tie(*(TABLES.shared if shared else (TABLES.target, TABLES.output)))
+    check_positions(found, tensors)
+    bos = found["decoder_start_token_id"]
     return TransformerConfig(
         vocab_size=found.get("decoder_vocab_size") or found["vocab_size"],
         source_vocab_size=None if shared else found["vocab_size"],
@@ -44,29 +58,30 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         norm_position="post",
         norm_eps=1e-5,
         activation=ACTIVATIONS[activation],  # pyright: ignore[reportArgumentType]
-        logits_bias="final_logits_bias" in names,  # zeros are not always stored
+        logits_bias=tensors.find(BANNING) is not None,  # zeros are not always stored
         max_positions=found["max_position_embeddings"],
         scale_embedding=found.get("scale_embedding", False),
-        embeddings="shared" if shared else "tied",
-        pad=found["pad_token_id"],
-        bos=found["decoder_start_token_id"],
-        eos=found["eos_token_id"],
+        embeddings=TABLES.embeddings(tensors),
+        pad=found.get("pad_token_id", bos),
+        bos=bos,
+        eos=found.get("eos_token_id", NO_EOS),
     )
+
+
+def check_positions(found: Mapping[str, Any], tensors: Tensors) -> None:
+    """Raises a NarError where stored positions are no sinusoids, which are not read."""
+    count, width = found["max_position_embeddings"], found["d_model"]
+    for stack in ("encoder", "decoder"):
+        name = tensors.find(f"model.{stack}.embed_positions.weight")
+        if name and not tensors.near(name, sinusoids(count, width)):
+            raise NarError(f"{name} holds no sinusoids: other positions are not supported")
 
 
 def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.ndarray]]:
     """Every parameter by name."""
-    shared, source, target = (
-        f"model.{name}.weight"
-        for name in ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
-    )
-    if config.embeddings == "shared":
-        yield "embedding/table", read(shared, target, source, "lm_head.weight")
-    else:
-        yield "embedding/table", read(target, "lm_head.weight")
-        yield "source_embedding/table", read(source)
+    yield from TABLES.read(config, read)
     if config.logits_bias:
-        yield "logits_bias", read("final_logits_bias").reshape(-1)
+        yield "logits_bias", read(BANNING).reshape(-1)
     depths = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     for stack, depth in depths.items():
         for i in range(depth):

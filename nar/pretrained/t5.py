@@ -3,40 +3,44 @@
 RMS norms before the sublayers, no biases, unscaled attention with a learned bias for distances.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from nar.core import NO_EOS
 from nar.errors import NarError
 from nar.model import TransformerConfig
-from nar.pretrained.tensors import Read, fuse
+from nar.pretrained.tables import Tables
+from nar.pretrained.tensors import Read, Tensors, fuse
 
-SURPLUS = ("embed_tokens.weight", "lm_head.weight")
-ACTIVATIONS = {"relu": "relu", "gelu": "gelu_tanh", "gelu_new": "gelu_tanh", "silu": "swish"}
+PREFIX = "transformer."
+LEGACY = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+SURPLUS = ("shared.weight", "embed_tokens.weight", "lm_head.weight", LEGACY)
+SOURCE, TARGET = (f"{stack}.embed_tokens.weight" for stack in ("encoder", "decoder"))
+TABLES = Tables(
+    source=SOURCE, target=TARGET, output="lm_head.weight", shared=("shared.weight", SOURCE, TARGET)
+)
+DEFAULTS = {"t5": {"feed_forward_proj": "relu"}, "mt5": {"feed_forward_proj": "gated-gelu"}}
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "swish"}
 
 POSITIONS = 4096
 """Distances have buckets, and so no end; this is where ours ends."""
 
 
-def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfig:
+def config(found: Mapping[str, Any], tensors: Tensors) -> TransformerConfig:
     """The shape that `config.json` describes.
 
     Raises:
         NarError: it describes something that is not supported.
     """
-    gate, _, activation = found.get("feed_forward_proj", "relu").rpartition("gated-")
-    gated = found.get("feed_forward_proj", "relu").startswith("gated-")
-    if gate or activation not in ACTIVATIONS:
-        raise NarError(
-            f"feed_forward_proj={found.get('feed_forward_proj')!r}: supported are "
-            f"{', '.join(ACTIVATIONS)}, also with gated- before"
-        )
-    # An ungated "gelu" is the exact one; T5 1.1 made "gated-gelu" mean the approximation.
-    exact = activation == "gelu" and not gated
+    activation, gated = feed_forward(found)
     # Newer configs call every model tied; what tells is whether the outputs are scaled.
     tied = found.get("tie_word_embeddings", True)
-    scaled = found.get("scale_decoder_outputs", tied)
+    scaled = found["model_type"] == "t5" and found.get("scale_decoder_outputs", tied)
+    one = scaled or (tied and tensors.find(TABLES.output) is None)
+    tensors.tie(*TABLES.shared, *((TABLES.output,) if one else ()))
+    pad = found.get("pad_token_id", 0)
     return TransformerConfig(
         vocab_size=found["vocab_size"],
         d_model=found["d_model"],
@@ -47,7 +51,7 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         decoder_layers=found.get("num_decoder_layers") or found["num_layers"],
         norm="rms",
         norm_eps=found.get("layer_norm_epsilon", 1e-6),
-        activation="gelu" if exact else ACTIVATIONS[activation],  # pyright: ignore[reportArgumentType]
+        activation=ACTIVATIONS[activation],  # pyright: ignore[reportArgumentType]
         gated=gated,
         qkv_bias=False,
         out_bias=False,
@@ -59,19 +63,40 @@ def config(found: Mapping[str, Any], names: Collection[str]) -> TransformerConfi
         scale_attention=False,
         scale_embedding=False,
         logits_scale=found["d_model"] ** -0.5 if scaled else 1.0,
-        embeddings="shared" if scaled or (tied and "lm_head.weight" not in names) else "inputs",
-        pad=found.get("pad_token_id", 0),
-        bos=found.get("decoder_start_token_id", found.get("pad_token_id", 0)),
-        eos=found.get("eos_token_id", 1),
+        embeddings=TABLES.embeddings(tensors),
+        pad=pad,
+        bos=found.get("decoder_start_token_id", pad),
+        eos=found.get("eos_token_id", NO_EOS),
     )
+
+
+def feed_forward(found: Mapping[str, Any]) -> tuple[str, bool]:
+    """The activation, and whether it is a gate's.
+
+    Raises:
+        NarError: it is not supported, or configs say two things.
+    """
+    projection = found["feed_forward_proj"]
+    gated, name = projection.startswith("gated-"), projection.removeprefix("gated-")
+    if name not in ACTIVATIONS:
+        raise NarError(
+            f"feed_forward_proj={projection!r}: supported are {', '.join(ACTIVATIONS)}, also with "
+            "gated- before"
+        )
+    if projection == "gated-gelu":
+        name = "gelu_new"  # T5 1.1 made it mean the approximation
+    for field, said in (("is_gated_act", gated), ("dense_act_fn", name)):
+        if found.get(field, said) != said:
+            raise NarError(
+                f"{field}={found[field]!r} and feed_forward_proj={projection!r} contradict each "
+                "other"
+            )
+    return name, gated
 
 
 def parameters(config: TransformerConfig, read: Read) -> Iterator[tuple[str, np.ndarray]]:
     """Every parameter by name."""
-    tables = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    yield "embedding/table", read(*tables)
-    if config.embeddings == "inputs":
-        yield "output/table", read("lm_head.weight")
+    yield from TABLES.read(config, read)
     depths = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     for stack, depth in depths.items():
         first = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"

@@ -1,11 +1,12 @@
 """The vocabularies that models come with: SentencePiece files, or a `tokenizer.json`."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from nar.core import NO_EOS
 from nar.data.text import hash_files
 from nar.data.tokenizer import Vocabulary
 from nar.errors import NarError
@@ -59,6 +60,12 @@ def _check_fits(path: pathlib.Path, pieces: int, embeddings: int) -> None:
         )
 
 
+def _ending(config: TransformerConfig, own: int) -> list[int]:
+    """What ends a source: the model's EOS, or its vocabulary's `own`, or nothing."""
+    eos = own if config.eos == NO_EOS else config.eos
+    return [] if eos == NO_EOS else [eos]
+
+
 def _sentencepiece(path: pathlib.Path) -> Any:
     import sentencepiece
 
@@ -86,8 +93,9 @@ class SentencePieceVocabulary:
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids: EOS last, or BOS first in a prompt."""
-        rows, bos, eos = self._processor.encode(list(texts)), self._config.bos, self._config.eos
-        return [[bos, *row] if prompt else [*row, eos] for row in rows]
+        rows, bos = self._processor.encode(list(texts)), self._config.bos
+        end = _ending(self._config, self._processor.eos_id())
+        return [[bos, *row] if prompt else [*row, *end] for row in rows]
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode`: sources and outputs are numbered alike."""
@@ -139,20 +147,24 @@ class MarianVocabulary:
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids of source texts, EOS last; a first word such as `>>de<<` is the language."""
-        unk, rows = self._ids["<unk>"], []
+        unk, end, rows = self._ids["<unk>"], self._ending(self._ids), []
         for text in texts:
             language, _, rest = text.partition(" ")
             marked = language.startswith(">>") and language.endswith("<<")
             pieces = self._source.encode(rest if marked else text, out_type=str)
             pieces = [language, *pieces] if marked else pieces
-            rows.append([*(self._ids.get(piece, unk) for piece in pieces), self._config.eos])
+            rows.append([*(self._ids.get(piece, unk) for piece in pieces), *end])
         return rows
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of target texts, EOS last."""
         number = {piece: i for i, piece in self._pieces.items()}
         unk, rows = number["<unk>"], self._target.encode(list(texts), out_type=str)
-        return [[*(number.get(piece, unk) for piece in row), self._config.eos] for row in rows]
+        end = self._ending(number)
+        return [[*(number.get(piece, unk) for piece in row), *end] for row in rows]
+
+    def _ending(self, numbers: Mapping[str, int]) -> list[int]:
+        return _ending(self._config, numbers.get("</s>", NO_EOS))
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special pieces."""
@@ -195,12 +207,25 @@ class FastVocabulary:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._config, self.fingerprint = config, hash_files(path)
-        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        _check_fits(path, self.vocab_size, config.vocab_size)
+        pieces, tokens = (
+            max(self._tokenizer.get_vocab(with_added_tokens=added).values(), default=-1) + 1
+            for added in (False, True)
+        )
+        _check_fits(path, pieces, config.vocab_size)
+        self.vocab_size = min(tokens, config.vocab_size)  # some are added and never trained
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
-        """The ids with the special tokens that belong to them; never none."""
+        """The ids with the special tokens that belong to them; never none.
+
+        Raises:
+            NarError: a text holds a token that was added and that the model has no embedding for.
+        """
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        if unknown := sorted({t for row in rows for t in row if t >= self._config.vocab_size}):
+            raise NarError(
+                f"a text holds {', '.join(self.pieces(unknown))}, which was added to the "
+                f"vocabulary: the model has embeddings of {self._config.vocab_size} tokens only"
+            )
         return [row or [self._config.bos] for row in rows]
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:

@@ -27,11 +27,9 @@ class Peer:
         self.model = load(directory, dtype=torch.float32).eval()
         generation = self.model.generation_config
         ends = generation.eos_token_id
-        self.ends = ends if isinstance(ends, list) else [ends]
-        self.start = generation.decoder_start_token_id
-        generation.pad_token_id = (
-            self.ends[0] if config.pad_token_id is None else config.pad_token_id
-        )
+        self.ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        self.start, pad = generation.decoder_start_token_id, config.pad_token_id
+        generation.pad_token_id = [*self.ends, 0][0] if pad in (None, -1) else pad
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of sources, or of prompts."""

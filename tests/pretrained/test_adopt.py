@@ -102,6 +102,9 @@ def test_what_cannot_be_adopted_is_named(tmp_path):
     fast_vocabulary(tmp_path / "llama", ["<pad>", "<s>", "</s>", "the", "dog"])
     with pytest.raises(NarError, match=r"tokenizer\.json: only SentencePiece's"):
         adopt(tmp_path / "llama")
+    tiny.write(tmp_path / "endless", "llama_endless")
+    with pytest.raises(NarError, match="no token that ends an output"):
+        adopt(tmp_path / "endless")
 
 
 # ------------------------------------------------------------------------------------ experiments

@@ -4,7 +4,9 @@ import json
 import pickle
 import re
 
+import numpy as np
 import pytest
+from ml_dtypes import float8_e4m3fn
 
 import nar
 from nar.core import Source
@@ -39,14 +41,25 @@ def test_an_unsupported_architecture_names_those_that_are(directory):
         ("t5", {"feed_forward_proj": 3}, "field of its configs is damaged"),
         ("t5", {"d_model": "wide"}, "field of its configs is damaged"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act='gelu'"),
-        ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type='yarn'"),
+        ("llama", {"rope_parameters": {"rope_type": "longrope"}}, "rope_type='longrope'"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "lacks the field 'factor'"),
+        ("llama", {"rope_parameters": {"full_attention": {}}}, "of full_attention apart"),
         ("llama", {"rope_parameters": {"rope_type": "linear"}}, "lacks the field 'factor'"),
         ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
         ("llama", {"mlp_bias": True}, "mlp_bias"),
+        ("llama", {"is_causal": False}, "is_causal=false"),
+        ("llama", {"transformers_weights": "x.safetensors"}, "transformers_weights='x.safet"),
+        ("mistral", {"sliding_window": 0}, "windows=0: it must be a whole number of at least 1"),
+        ("qwen3", {"layer_types": ["full_attention"]}, "one for each of the 2 layers"),
+        ("qwen3", {"layer_types": ["chunked_attention"] * 2}, "layer_types=.*'chunked_attention'"),
+        ("qwen3", {"layer_types": ["sliding_attention"] * 2}, "there is no sliding_window"),
+        ("t5", {"is_gated_act": True}, "is_gated_act=True and feed_forward_proj='relu' contradict"),
+        ("mt5", {"dense_act_fn": "relu"}, "dense_act_fn='relu' and .*'gated-gelu' contradict"),
+        ("llama", {"quantization_config": {"quant_method": "gptq"}}, r"\(gptq\): config\.json"),
+        ("t5", {"quantization_config": {"load_in_8bit": True}}, r"\(an unknown method\): config"),
         ("llama", {"suppress_tokens": 5}, "field of its configs is damaged"),
         ("llama", {"bad_words_ids": [[40]]}, "banned=40: it must be in 0..39"),
         ("llama", {"eos_token_id": [2, "x"]}, "field of its configs is damaged"),
-        ("llama", {"eos_token_id": []}, "lacks the field 'eos_token_id'"),
     ],
     ids=str,
 )
@@ -110,6 +123,30 @@ def test_a_tensor_of_another_shape_is_named(directory, tensor, shape, message):
     refused(directory, message)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mlp.up_proj.weight", np.zeros(3, float8_e4m3fn), r"quantized .*weight is F8_E4M3"),
+        ("mlp.up_proj.weight", np.zeros(3, np.int8), r"quantized \(an unknown.*weight is I8"),
+        ("mlp.up_proj.qweight", np.zeros(3, np.int32), r"\(GPTQ or AWQ\).*qweight is I32"),
+        ("mlp.up_proj.weight.absmax", np.zeros(3, np.float32), r"\(bitsandbytes\): .*absmax; "),
+        ("mlp.up_proj.weight", np.array([0, np.nan]), "up_proj.weight holds NaN"),
+        ("mlp.up_proj.weight", np.array([np.inf, 0]), "up_proj.weight holds infinities"),
+        ("mlp.up_proj.weight", np.array([0, 1e300]), "up_proj.weight holds infinities"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(tmp_path, name, value, message):
+    tiny.write(tmp_path, "llama")
+    edit(tmp_path, values={f"model.layers.1.{name}": value})
+    refused(tmp_path, message)
+
+
+def test_a_base_class_has_no_output_of_its_own(tmp_path):
+    tiny.write(tmp_path, "qwen2_base")
+    change(tmp_path, tie_word_embeddings=False)
+    refused(tmp_path, r"lacks tensors: lm_head\.weight$")
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_a_truncated_file_is_named(directory, keep):
     path = directory / "model.safetensors"
@@ -141,6 +178,12 @@ def test_pickled_weights_are_never_read(directory, name):
     (directory / "model.safetensors").unlink()
     (directory / name).write_bytes(pickle.dumps(Trap()))
     refused(directory, rf"neither .*{re.escape(name)} would have to be unpickled")
+
+
+def test_other_files_are_named(directory):
+    (directory / "model.safetensors").rename(directory / "adapter_model.safetensors")
+    (directory / "model-q4.gguf").touch()
+    refused(directory, r"adapter_model\.safetensors is an adapter.*model-q4\.gguf has a format")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +237,7 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path, directory):
     refused(directory, r"vocab\.json has 41 pieces, and the model beside it 40 embeddings")
     tiny.write(tmp_path / "l", "llama")
     fast_vocabulary(tmp_path / "l", [f"w{i}" for i in range(50)])
-    refused(tmp_path / "l", r"tokenizer\.json has 52 pieces, .* 40 embeddings")
+    refused(tmp_path / "l", r"tokenizer\.json has 50 pieces, .* 40 embeddings")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tmp_path):

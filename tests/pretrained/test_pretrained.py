@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -9,15 +10,20 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import nar
+from nar import TransformerConfig
 from nar.bench.protocol import System
-from nar.core import Source
+from nar.core import NO_EOS, Source
 from nar.data.tokenizer import Tokenizer
-from nar.pretrained import LAYOUTS
+from nar.errors import NarError
+from nar.files import read_json
+from nar.model.positions import frequencies
+from nar.pretrained import LAYOUTS, llama
+from nar.pretrained.generation import with_generation
 from nar.testing.oracles import teacher_forced
 from tests.pretrained import tiny
 from tests.pretrained.tiny import change, edit, fast_vocabulary
 
-ENCODERS = [name for name, (kind, _) in tiny.CASES.items() if kind in ("Marian", "T5")]
+ENCODERS = [name for name, (kind, _) in tiny.CASES.items() if kind in ("Marian", "T5", "MT5")]
 
 
 def sources(count=None):
@@ -31,7 +37,7 @@ def rows(tokens, length):
 # ----------------------------------------------------------------------- the same as transformers
 def test_every_layout_has_its_golden_file():
     kinds = {json.loads(str(tiny.read(name)["config"]))["model_type"] for name in tiny.CASES}
-    assert kinds | {"mt5"} == set(LAYOUTS)
+    assert kinds == set(LAYOUTS)
 
 
 @pytest.mark.parametrize("name", tiny.CASES)
@@ -47,7 +53,8 @@ def test_logits_and_greedy_outputs(tmp_path, name):
     assert np.ptp(expected) > 2  # the comparison sees something
     output = nar.decode(nar.Greedy(max_length=tiny.MOST), model, sources())
     assert rows(output.tokens, output.length) == rows(golden["greedy"], golden["greedy_length"])
-    assert 0.2 < (golden["greedy_length"] < tiny.MOST).mean() < 0.9
+    ended = (golden["greedy_length"] < tiny.MOST).mean()
+    assert 0.2 < ended < 0.9 if model.spec.eos != NO_EOS else ended == 0
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -145,11 +152,98 @@ def test_other_types_become_float32(directory):
     np.testing.assert_array_equal(table, half["model.shared.weight"].astype(np.float32))
 
 
-def test_nan_is_a_number_too(directory):
-    tensors = load_file(directory / "model.safetensors")
-    tensors["final_logits_bias"][:] = np.nan
-    save_file(tensors, directory / "model.safetensors")
-    assert np.isnan(nar.load(directory).model.logits_bias[...]).all()
+@pytest.mark.parametrize("number", range(len(tiny.VARIANTS)))
+def test_configs_mean_what_they_mean_to_transformers(tmp_path, number):
+    """Windows, rotary positions and ends, as transformers understood them."""
+    golden = json.loads(tiny.CONFIGS.read_text().splitlines()[number])
+    tiny.write_variant(tmp_path, number)
+    found = read_json(tmp_path / "config.json")
+    defaults = LAYOUTS[found["model_type"]].defaults
+    found, rules = with_generation(tmp_path, {**defaults, **found})
+    ends = (found.get("eos_token_id"), *rules["also_eos"])
+    wanted = [end for end in golden["ends"] if 0 <= end < 40] or [None]
+    assert [*ends] == wanted
+    if "windows" not in golden:
+        return
+    longest = found["max_position_embeddings"]
+    full = [None] * found["num_hidden_layers"]
+    windows = [w if (w or longest) < longest else None for w in golden["windows"]]
+    assert [*llama.windows(found)] == (windows if windows != full else [])
+    config = TransformerConfig(
+        vocab_size=40, d_model=16, heads=4, head_dim=found.get("head_dim"), positions="rotary",
+        **llama.rope(found),
+    )  # fmt: skip
+    np.testing.assert_allclose(frequencies(config), golden["frequencies"], rtol=2e-6)
+    np.testing.assert_allclose(config.rope_magnitude, golden["magnitude"], rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------- the files
+@pytest.mark.parametrize(
+    ("name", "table", "copies"),
+    [
+        ("marian", "model.shared.weight", ["model.encoder.embed_tokens.weight", "lm_head.weight"]),
+        ("t5", "shared.weight", ["decoder.embed_tokens.weight", "lm_head.weight"]),
+        ("qwen2", "model.embed_tokens.weight", ["lm_head.weight"]),
+    ],
+)
+def test_a_table_that_is_stored_twice_is_one(tmp_path, name, table, copies):
+    tiny.write(tmp_path, name)
+    once = nar.load(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {copy: tensors[table] for copy in copies}, path)
+    twice = nar.load(tmp_path)
+    assert twice.weights == once.weights
+    assert twice.model.config == once.model.config
+    other = tensors[table].copy()
+    other[-1, -1] += 1e-6  # one number is another: it is not the same table
+    save_file(tensors | {copies[-1]: other}, path)
+    apart = nar.load(tmp_path).model
+    np.testing.assert_array_equal(apart.output.table[...], other)
+    np.testing.assert_array_equal(apart.embedding.table[...], tensors[table])
+
+
+def test_one_file_wins_over_an_index(tmp_path):
+    tiny.write(tmp_path, "llama", parts=2)
+    for part in tmp_path.glob("model-*"):
+        tensors = {name: 2 * x for name, x in load_file(part).items()}
+        save_file(tensors, part)
+    stale = nar.load(tmp_path)
+    tiny.write(tmp_path, "llama")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    found = nar.load(tmp_path)
+    tiny.write(tmp_path / "alone", "llama")
+    assert found.weights == nar.load(tmp_path / "alone").weights != stale.weights
+
+
+def test_names_may_have_their_prefix_once_too_often(tmp_path):
+    tiny.write(tmp_path, "llama")
+    model, path = nar.load(tmp_path).model, tmp_path / "model.safetensors"
+    save_file({f"model.{name}": x for name, x in load_file(path).items()}, path)
+    chex.assert_trees_all_equal(nar.load(tmp_path).model, model)
+
+
+def test_stored_positions_of_marian_are_sinusoids(directory):
+    names = [f"model.{stack}.embed_positions.weight" for stack in ("encoder", "decoder")]
+    place = np.arange(32)[:, None] / 10_000 ** (np.arange(8) / 8)
+    table = np.concatenate([np.sin(place), np.cos(place)], axis=1).astype(np.float16)
+    edit(directory, values=dict.fromkeys(names, table))
+    nar.load(directory)
+    edit(directory, values={names[1]: table[::-1]})
+    with pytest.raises(NarError, match=rf"{names[1]} holds no sinusoids"):
+        nar.load(directory)
+
+
+def test_minus_infinity_may_ban_a_token(directory):
+    bias = np.array([[0, -np.inf, *[0] * 38]], np.float32)
+    edit(directory, values={"final_logits_bias": bias})
+    assert nar.load(directory).model.logits_bias[...].tolist() == bias[0].tolist()
+
+
+def test_an_adapter_is_not_passed_over_in_silence(directory):
+    (directory / "adapter_config.json").write_text("{}")
+    with pytest.warns(UserWarning, match=r"adapter_config\.json, and is read without it"):
+        nar.load(directory)
 
 
 # ----------------------------------------------------------------------------------- vocabularies
@@ -197,6 +291,29 @@ def test_tokenizer_json(tmp_path):
     assert vocabulary.encode(["the dog the", ""], prompt=True) == [[1, 3, 4, 3], [1]]
     assert vocabulary.decode([[1, 3, 4, 2, 4]]) == ["the dog"]
     assert vocabulary.pieces([4, 2, 39]) == ["dog", "</s>", "<39>"]
+
+
+def test_tokens_beyond_the_table_are_missed_when_they_are_fed(tmp_path):
+    tiny.write(tmp_path, "llama")
+    words = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, 40))]
+    fast_vocabulary(tmp_path, words, added=["<think>", "<tool>"])
+    vocabulary = nar.load(tmp_path).tokenizer
+    assert vocabulary.vocab_size == 40
+    assert vocabulary.encode(["w3 w39"]) == [[1, 3, 39]]
+    with pytest.raises(NarError, match=r"holds <tool>, which was added .* of 40 tokens only"):
+        vocabulary.encode(["w3", "w4 <tool> w5"])
+
+
+@pytest.mark.parametrize("name", ["marian", "t5"])
+def test_sources_end_where_outputs_do_not(tmp_path, name):
+    tiny.write(tmp_path, name)
+    text = ["the dog"]
+    before = nar.load(tmp_path).tokenizer.encode(text)
+    change(tmp_path, "generation_config.json", drop=["eos_token_id"])
+    endless = nar.load(tmp_path)
+    assert endless.model.spec.eos == NO_EOS
+    end = before[0][-1] if name == "marian" else 3  # of its own vocabulary
+    assert endless.tokenizer.encode(text) == [[*before[0][:-1], end]]
 
 
 @pytest.mark.parametrize(("begin", "kept"), [("<s>", [1, 4, 3]), ("", [3, 4, 3])], ids=str)

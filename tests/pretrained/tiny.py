@@ -18,6 +18,7 @@ from nar import TransformerConfig
 from nar.data.tokenizer import Tokenizer
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+CONFIGS = GOLDEN / "configs.jsonl"
 MOST, BEAMS, WIDTH = 24, 4, 8
 TARGETS = [[14, 15, 16, 17, 18], [20, 21, 22, 23, 24]]
 
@@ -42,6 +43,12 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16, "rope_theta": 10000.0,
 }  # fmt: skip
+YARN = {
+    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0,
+    "beta_slow": 0.5, "rope_theta": 10000.0,
+}  # fmt: skip
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+SLIDING = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
 CASES = {
     "marian": ("Marian", {**MARIAN, "activation_function": "swish"}),
     "marian_separate": (
@@ -59,17 +66,84 @@ CASES = {
     "mistral": ("Mistral", {**LLAMA, "sliding_window": 64}),
     "qwen2": ("Qwen2", {**LLAMA, "tie_word_embeddings": True}),
     "qwen3": ("Qwen3", {**LLAMA, "head_dim": 6}),
+    "marian_base": ("Marian", {**MARIAN, "activation_function": "swish"}),
+    "t5_tables": ("T5", {**T5, "feed_forward_proj": "relu"}),
+    "mt5": ("MT5", {**T5, "feed_forward_proj": "gated-gelu"}),
+    "llama_head": ("Llama", {**LLAMA, "tie_word_embeddings": True, "rope_parameters": DYNAMIC}),
+    "llama_endless": ("Llama", {**LLAMA, "eos_token_id": None, "pad_token_id": -1}),
+    "mistral_window": ("Mistral", {**LLAMA, "sliding_window": 6}),
+    "qwen2_base": ("Qwen2", {**LLAMA, "tie_word_embeddings": True}),
+    "qwen3_window": ("Qwen3", {**LLAMA, **SLIDING, "head_dim": 6, "rope_parameters": YARN}),
 }  # fmt: skip
 """By name: transformers' class, and the fields of its config."""
+
+ADDED = {
+    "t5_gated": {"lm_head.weight": (40, 16)},
+    "t5_tables": {
+        "encoder.embed_tokens.weight": (40, 16),
+        "decoder.embed_tokens.weight": (40, 16),
+        "lm_head.weight": (40, 16),
+        "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": (8, 4),
+    },
+    "mt5": {"lm_head.weight": (40, 16)},
+    "llama_head": {"lm_head.weight": (40, 16)},
+}
+"""Tensors of some models' files beside those that transformers would store: numbers of their own,
+where the config says that they are another one's, or what is not read."""
+
+BARE = {"marian_base": "model.", "qwen2_base": "model."}
+"""The prefix that some models' names lack: only their base class was saved."""
+
+WIDE, WAVES = {"head_dim": 24}, {**YARN, "original_max_position_embeddings": 64, "rope_theta": 50.0}
+LONG = {"max_position_embeddings": 8192}
+EACH = ["sliding_attention", "full_attention"]
+VARIANTS = [
+    # Windows: of Qwen's where asked for, from a layer on; of Mistral's where nothing denies them.
+    ("qwen2", {"sliding_window": 4, "max_window_layers": 0}, ["use_sliding_window", "layer_types"]),
+    ("qwen2", {**SLIDING, "sliding_window": None, "max_window_layers": 0}, ["layer_types"]),
+    ("qwen2", {**SLIDING, "use_sliding_window": False}, ["layer_types"]),
+    ("qwen2", SLIDING, ["layer_types"]),
+    ("qwen3", SLIDING, ["layer_types", "max_window_layers"]),
+    ("qwen3", {"use_sliding_window": True, **LONG, "num_hidden_layers": 29},
+     ["layer_types", "sliding_window", "max_window_layers"]),
+    ("qwen3", {**SLIDING, "layer_types": EACH}, []),
+    ("mistral", LONG, ["sliding_window"]),
+    ("mistral", {**LONG, "sliding_window": None}, []),
+    ("mistral", {"sliding_window": 5, "layer_types": EACH}, []),
+    ("llama", {"sliding_window": 5}, []),
+    # Rotary positions, in both forms.
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 3.0}, "rope_theta": 500.0}, []),
+    ("llama", {**WIDE, "rope_parameters": WAVES}, []),
+    ("llama", {**WIDE, "rope_parameters": {**WAVES, "truncate": False}}, []),
+    ("llama", {**WIDE, "rope_parameters": {**WAVES, "attention_factor": 1.5}}, []),
+    ("llama", {**WIDE, "rope_parameters": {**WAVES, "mscale": 0.7, "mscale_all_dim": 1.2}}, []),
+    ("llama", {**WIDE, "rope_parameters": {**WAVES, "mscale": 0.7, "factor": None}, **LONG}, []),
+    ("llama", {**WIDE, "rope_parameters": {**WAVES, "beta_fast": 2.0, "beta_slow": 2.0}}, []),
+    ("llama", {**WIDE, "rope_parameters": {**WAVES, "factor": 0.5, "beta_fast": 0}}, []),
+    ("llama", {**WIDE, "rope_parameters": WAVES, "original_max_position_embeddings": 32}, []),
+    ("llama", {**WIDE, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}, **LONG}, []),
+    ("llama", {**WIDE, "rope_parameters": WAVES, "rope_scaling": DYNAMIC}, []),
+    ("llama", {**WIDE, "rope_parameters": {x: LLAMA3[x] for x in [*LLAMA3][:4]}, **LONG}, []),
+    # Ends: what `generation_config.json` says, and only where it is missing, `config.json`.
+    ("llama", {}, [], {"eos_token_id": [2, -1, 40, 5]}),
+    ("llama", {}, [], {"eos_token_id": []}),
+    ("llama", {"eos_token_id": 2}, [], {}),
+    ("llama", {"eos_token_id": -1}, [], None),
+    ("llama", {"eos_token_id": [7, 2]}, [], None),
+    ("t5", {}, ["eos_token_id"], None),
+]  # fmt: skip
+"""By name of a case: changed fields of its config, those it lacks, and other generation configs."""
 
 RULES = {
     "marian": {"bad_words_ids": [[39], [25], [0]], "renormalize_logits": True},
     "llama3": {"eos_token_id": [2, 7, 11, 13], "suppress_tokens": [5, 13]},
     "qwen2": {"eos_token_id": [2, 9]},
+    "marian_base": {"bad_words_ids": [[39], [25], [0]], "renormalize_logits": True},
+    "qwen2_base": {"eos_token_id": [2, 9]},
 }
 """What some models' `generation_config.json` says beside the special tokens."""
 
-SEEDS = {"marian": 23, "marian_separate": 1, "qwen2": 2}
+SEEDS = {"marian": 23, "marian_separate": 1, "qwen2": 2, "marian_base": 5, "t5_tables": 20}
 """Of the weights; with these, a good part of the outputs ends."""
 
 SMALLER = {"Attention.q.weight": 0.2, "DenseReluDense.wi_": 0.5}
@@ -136,6 +210,16 @@ def write(directory: pathlib.Path, name: str, parts: int = 1) -> dict[str, np.nd
     return golden
 
 
+def write_variant(directory: pathlib.Path, number: int) -> None:
+    """Writes the directory of one of `VARIANTS`; its weights may not fit."""
+    name, fields, lacking, *generation = VARIANTS[number]
+    write(directory, name)
+    change(directory, drop=lacking, **fields)
+    for rules in generation:
+        path = directory / "generation_config.json"
+        path.unlink() if rules is None else path.write_text(json.dumps(rules))
+
+
 def write_vocabulary(directory: pathlib.Path, kind: str) -> None:
     """Writes the files of a vocabulary, as each layout has them."""
     if kind != "marian":
@@ -164,15 +248,23 @@ def edit(
     add: Sequence[str] = (),
     drop: Sequence[str] = (),
     shape: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Adds, drops and reshapes tensors of a model in one file."""
+    """Adds, drops, reshapes and sets tensors of a model in one file."""
     tensors = load_file(directory / "model.safetensors")
     shapes = dict.fromkeys(add, (2,)) | (shape or {})
     tensors |= {name: np.zeros(size, np.float32) for name, size in shapes.items()}
+    tensors |= {name: np.ascontiguousarray(value) for name, value in (values or {}).items()}
     save_file({n: t for n, t in tensors.items() if n not in drop}, directory / "model.safetensors")
 
 
-def fast_vocabulary(directory: pathlib.Path, words: Sequence[str], *, begin: str = "<s>") -> None:
+def fast_vocabulary(
+    directory: pathlib.Path,
+    words: Sequence[str],
+    *,
+    begin: str = "<s>",
+    added: Sequence[str] = (),
+) -> None:
     """A `tokenizer.json` of whole words, which begins texts with BOS, or with nothing."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, processors
@@ -183,5 +275,5 @@ def fast_vocabulary(directory: pathlib.Path, words: Sequence[str], *, begin: str
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A".strip(), special_tokens=[("<s>", 1)]
     )
-    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.add_special_tokens(["<s>", "</s>", *added])
     tokenizer.save(str(directory / "tokenizer.json"))
