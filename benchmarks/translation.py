@@ -27,6 +27,7 @@ from benchmarks.peers import (
     show,
     transformers_greedy,
 )
+from nar.lines import read_texts
 
 RANDOM_LENGTH = 32
 
@@ -42,7 +43,7 @@ def main(
     d_model: int = 512,
 ) -> None:
     """Prints the tables."""
-    texts = [line for line in text.read_text().splitlines() if line.strip()]
+    texts = read_texts(text)
     with tempfile.TemporaryDirectory() as folder:
         options = {}
         if layers is not None:

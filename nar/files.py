@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read or refused by name."""
+"""Files that are written whole or not at all, and read or refused by name; lines of text."""
 
 import contextlib
 import json
@@ -61,3 +61,13 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise NarError(f"{path} is damaged: it holds no JSON object")
     return found
+
+
+def decode_line(line: bytes | bytearray, number: int) -> str:
+    """A line of text without its end; the first one, of number 0, without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    encoding = "utf-8" if number else "utf-8-sig"
+    return line.removesuffix(b"\n").removesuffix(b"\r").decode(encoding)

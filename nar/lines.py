@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Key
 
 from nar.core import Decoder
 from nar.errors import NarError, at_least, differences, named_lines, warn_of_nan
-from nar.files import naming
+from nar.files import decode_line, naming
 from nar.streaming import check_stops
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ _BLOCK = 4096  # lines whose tokens are counted together
 class Lines:
     """The lines of a stream, kept as bytes: they take little more memory than the text itself.
 
-    Only LF and CRLF end a line, and the last one may have no end.
+    Only LF and CRLF end a line, and the last one may have no end. A byte order mark before the
+    first one is no text.
     """
 
     def __init__(self, stream: Iterable[bytes]):
@@ -90,13 +91,13 @@ def one_line(text: str) -> str:
 
 
 def text_of(line: bytes | bytearray, number: int) -> str:
-    """A line without its end.
+    """A line without its end; the first one, of number 0, without a byte order mark.
 
     Raises:
         NarError: it is not UTF-8; its number, from 0, is named as people count.
     """
     try:
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        return decode_line(line, number)
     except UnicodeDecodeError as error:
         raise NarError(f"line {number + 1} is not UTF-8 ({error.reason})") from None
 

@@ -65,7 +65,8 @@ WANTED = [f"{i} {text.replace(' ', '').upper()}" if text.strip() else "" for i, 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"))), st.booleans())
 def test_lines_of_a_stream(texts, crlf):
     texts = [text.removesuffix("\r") for text in texts]
-    stream = "".join(text + ("\r\n" if crlf else "\n") for text in texts).encode()
+    mark = "\ufeff" if texts else ""  # so that any text may follow
+    stream = (mark + "".join(text + ("\r\n" if crlf else "\n") for text in texts)).encode()
     lines = Lines(io.BytesIO(stream))
     assert [lines[i] for i in range(len(lines))] == texts
 
@@ -77,6 +78,8 @@ def test_lines_of_a_stream(texts, crlf):
         (b"\n", [""]),
         (b"a\n\nb", ["a", "", "b"]),
         (b"a\rb\xe2\x80\xa8c\r\n\r\nd\r", ["a\rb\u2028c", "", "d"]),
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb", ["a", "\ufeffb"]),
+        (b"\xef\xbb\xbf\r\n", [""]),
     ],
 )
 def test_ends_of_lines(stream, texts):

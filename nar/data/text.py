@@ -1,4 +1,7 @@
-"""Parallel text in a folder of `<split>.<language>` files, one sentence a line, in UTF-8."""
+"""Parallel text in a folder of `<split>.<language>` files, one sentence a line, in UTF-8.
+
+A byte order mark before the first line is no text.
+"""
 
 import collections
 import functools
@@ -15,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from nar.errors import NarError, nearest
-from nar.files import naming
+from nar.files import decode_line, naming
 
 
 class Corpus(Protocol):
@@ -141,7 +144,7 @@ class _Lines:
     def __getitem__(self, index: int) -> str:
         i = range(len(self))[index]
         line = self._text[self._start[i] : self._start[i + 1]]
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        return decode_line(line, i)
 
 
 def _check_utf8(text: bytes, path: pathlib.Path, lines_before: int) -> None:

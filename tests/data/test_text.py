@@ -38,6 +38,11 @@ def test_only_newlines_end_lines(write):
     assert list(Pairs(folder, "t", "a", "b")) == [(odd, "x"), ("last, without a newline", "y")]
 
 
+def test_a_byte_order_mark_is_no_text(write):
+    folder = write(t__a="\ufeffone\n\ufefftwo\n", t__b="\ufeff\nzwei\n")
+    assert list(Pairs(folder, "t", "a", "b")) == [("one", ""), ("\ufefftwo", "zwei")]
+
+
 def test_languages_may_have_dots(write):
     folder = write(wmt08__en="a\n", wmt08__ref__de="b\n", wmt08__kd__de="c\n")
     assert Pairs(folder, "wmt08", "en", "kd.de")[0] == ("a", "c")
@@ -46,9 +51,10 @@ def test_languages_may_have_dots(write):
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r", codec="utf-8")), min_size=1))
 def test_any_utf8_comes_back(tmp_path_factory, lines):
+    as_file = lambda lines: ("\ufeff" + "".join(f"{line}\n" for line in lines)).encode()  # noqa: E731
     folder = tmp_path_factory.mktemp("any")
-    (folder / "s.a").write_bytes("".join(line + "\n" for line in lines).encode())
-    (folder / "s.b").write_bytes("".join(line + "\n" for line in reversed(lines)).encode())
+    (folder / "s.a").write_bytes(as_file(lines))
+    (folder / "s.b").write_bytes(as_file(reversed(lines)))
     assert list(Pairs(folder, "s", "a", "b")) == list(zip(lines, reversed(lines), strict=True))
 
 

@@ -21,6 +21,7 @@ import tyro
 
 import nar
 from nar.core import Source
+from nar.lines import read_texts
 from nar.testing.oracles import teacher_forced
 from tests.pretrained import tiny
 
@@ -47,7 +48,7 @@ def main(
     if missing := [name for name in NEEDED if not importlib.util.find_spec(name)]:
         sys.exit(f"parity needs {' and '.join(missing)}: pip install {' '.join(NEEDED)}")
     print(f"{'model':24}{'sources':>8}{'tokens':>8}{'logits':>10}{'greedy':>9}   beam-4 scores")
-    texts = lines.read_text().splitlines()[:count] if lines else None
+    texts = read_texts(lines)[:count] if lines else None
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for name in tiny_models:
