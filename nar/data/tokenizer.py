@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
@@ -32,6 +32,7 @@ class Vocabulary(Protocol):
     Attributes:
         vocab_size: the number of ids.
         fingerprint: changes with the vocabulary.
+        special: the tokens that say something to the model and nothing to a reader, and their ids.
     """
 
     @property
@@ -40,8 +41,19 @@ class Vocabulary(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    @property
+    def special(self) -> Mapping[str, int]: ...
+
+    def number(self, piece: str) -> int | None:
+        """The id of a piece that outputs may hold, by its name; None: there is none."""
+        ...
+
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids of sources, or of prompts; at least one each."""
+        ...
+
+    def encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of what texts spell out, and no more."""
         ...
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
@@ -219,6 +231,20 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """A hash of the model."""
         return hashlib.sha256(self.model).hexdigest()
+
+    @property
+    def special(self) -> dict[str, int]:
+        """Our special pieces: texts do not spell them, a stop string may name them."""
+        return {piece: number for number, piece in enumerate(_SPECIAL)}
+
+    def number(self, piece: str) -> int | None:
+        """The id of a piece."""
+        found = self._processor.piece_to_id(piece)
+        return found if self._processor.id_to_piece(found) == piece else None
+
+    def encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, neither EOS nor BOS around them."""
+        return self._processor.encode(list(texts))
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids of each text, EOS last; of a prompt, BOS first. An empty text has one token."""

@@ -1,7 +1,10 @@
 """The vocabularies that models come with: SentencePiece files, or a `tokenizer.json`."""
 
+import hashlib
+import itertools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,10 @@ from nar.data.tokenizer import Vocabulary
 from nar.errors import NarError
 from nar.files import read_json
 from nar.model import TransformerConfig
+from nar.pretrained.special import Added, Splitter, added_tokens, shown, tokenizer_config
+
+SENTINELS = {"t5": 100, "mt5": 100}
+"""How many sentinels a layout has where its files do not say it."""
 
 
 def read_vocabulary(directory: pathlib.Path, kind: str, config: TransformerConfig) -> Vocabulary:
@@ -31,7 +38,7 @@ def read_vocabulary(directory: pathlib.Path, kind: str, config: TransformerConfi
         return FastVocabulary(directory / "tokenizer.json", config)
     for name in ("spiece.model", "tokenizer.model"):
         if (directory / name).is_file():
-            return SentencePieceVocabulary(directory / name, config)
+            return SentencePieceVocabulary(directory / name, config, SENTINELS.get(kind, 0))
     raise NarError(
         f"{directory} holds no vocabulary: neither tokenizer.json, nor spiece.model, nor "
         "tokenizer.model"
@@ -77,13 +84,77 @@ def _sentencepiece(path: pathlib.Path) -> Any:
         raise NarError(f"{path} is damaged: {error}") from error
 
 
-class SentencePieceVocabulary:
-    """A SentencePiece model whose ids are the model's own (T5, Llama 2)."""
+def _without_prefix(processor: Any) -> Any:
+    """The same SentencePiece model for what is not the beginning of a text."""
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
 
-    def __init__(self, path: pathlib.Path, config: TransformerConfig):
+    proto: Any = sentencepiece_model_pb2  # made while it is imported: no type knows its names
+    model = proto.ModelProto.FromString(processor.serialized_model_proto())
+    model.normalizer_spec.add_dummy_prefix = False
+    return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def _encode(
+    splitter: Splitter,
+    texts: Sequence[str],
+    first: Callable[[list[str]], list[list[int]]],
+    rest: Callable[[list[str]], list[list[int]]],
+) -> list[list[int]]:
+    """The ids of texts, one for each added token.
+
+    Args:
+        splitter: finds them.
+        texts: to encode.
+        first: encodes what texts begin with.
+        rest: encodes what follows an added token.
+    """
+    parted = [splitter.split(text) for text in texts]
+    begin = iter(first([parts[0] for parts in parted if parts and isinstance(parts[0], str)]))
+    later = iter(rest([part for parts in parted for part in parts[1:] if isinstance(part, str)]))
+
+    def ids(place: int, part: str | int) -> list[int]:
+        return [part] if isinstance(part, int) else next(later if place else begin)
+
+    return [[*itertools.chain(*itertools.starmap(ids, enumerate(parts)))] for parts in parted]
+
+
+def _fingerprint(added: Mapping[str, Added], known: Iterable[str], *files: pathlib.Path) -> str:
+    """Changes with the files of a vocabulary, and with what was added to their special pieces."""
+    more, found = {name: added[name] for name in added.keys() - set(known)}, hash_files(*files)
+    return hashlib.sha256(f"{found}{sorted(more.items())}".encode()).hexdigest() if more else found
+
+
+class SentencePieceVocabulary:
+    """A SentencePiece model whose ids are the model's own (T5, Llama 2), and its added tokens.
+
+    Args:
+        path: of the SentencePiece model; files beside it say what was added.
+        config: of the model.
+        sentinels: how many of T5's there are where the files do not say it.
+    """
+
+    def __init__(self, path: pathlib.Path, config: TransformerConfig, sentinels: int = 0):
         self._processor, self._config = _sentencepiece(path), config
-        self.vocab_size, self.fingerprint = self._processor.vocab_size(), hash_files(path)
-        _check_fits(path, self.vocab_size, config.vocab_size)
+        _check_fits(path, self._processor.vocab_size(), config.vocab_size)
+        (_, pieces), files = self.joint(), tokenizer_config(path.parent)
+        silent = self._processor.is_control, self._processor.is_unknown
+        control = [name for name, i in pieces.items() if any(is_so(i) for is_so in silent)]
+        added = added_tokens(
+            path.parent, pieces, control, embeddings=config.vocab_size, sentinels=sentinels
+        )
+        self.special = {name: token.number for name, token in added.items() if token.special}
+        self._splitter, self._within = Splitter(added), self._processor
+        if str(files.get("tokenizer_class")).startswith("Llama") and not files.get("legacy"):
+            self._within = _without_prefix(self._processor)
+        self._begin = [config.bos] if files.get("add_bos_token", True) else []
+        self._numbers = pieces | {name: token.number for name, token in added.items()}
+        self._pieces = {number: piece for piece, number in self._numbers.items()}
+        self._shown = {token.number for name, token in added.items() if shown(name, token)}
+        hidden = {token.number for token in added.values()} - self._shown
+        self._hidden = hidden - {self._processor.unk_id()}  # a reader should see it
+        self.vocab_size = max(self._pieces) + 1
+        self.fingerprint = _fingerprint(added, control, path)
 
     def joint(self) -> tuple[bytes, dict[str, int]]:
         """The serialised SentencePiece model, and the number of each of its pieces."""
@@ -91,25 +162,56 @@ class SentencePieceVocabulary:
         names = self._processor.id_to_piece(list(count))
         return self._processor.serialized_model_proto(), dict(zip(names, count, strict=True))
 
+    def number(self, piece: str) -> int | None:
+        """The id of a piece or of an added token."""
+        return self._numbers.get(piece)
+
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
-        """The ids: EOS last, or BOS first in a prompt."""
-        rows, bos = self._processor.encode(list(texts)), self._config.bos
+        """The ids: EOS last, or BOS first in a prompt; never none."""
+        rows, bos = self.encode_whole(texts), self._config.bos
         end = _ending(self._config, self._processor.eos_id())
-        return [[bos, *row] if prompt else [*row, *end] for row in rows]
+        return [([*self._begin, *row] or [bos]) if prompt else [*row, *end] for row in rows]
+
+    def encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of what the texts spell out."""
+        return _encode(self._splitter, texts, self._processor.encode, self._within.encode)
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode`: sources and outputs are numbered alike."""
         return self.encode(texts)
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
-        """The texts; ids beyond the pieces are left out."""
-        rows = until(rows, self._config)
-        return self._processor.decode([[t for t in row if t < self.vocab_size] for row in rows])
+        """The texts; ids beyond the pieces are left out, and special tokens but for sentinels."""
+        parted = [self._parts(row) for row in until(rows, self._config)]
+        runs = [run for parts in parted for run in parts if isinstance(run, list)]
+        texts, found = iter(self._processor.decode(runs) if runs else ()), []
+        for parts in parted:
+            text = ""
+            for part in parts:
+                if isinstance(part, list):  # of which a blank is left out at the beginning
+                    text += " " * bool(text and self._pieces[part[0]].startswith("▁")) + next(texts)
+                else:
+                    text += part
+            found.append(text)
+        return found
+
+    def _parts(self, row: list[int]) -> list[str | list[int]]:
+        """The added tokens that are shown, and runs of pieces between them."""
+        count = self._processor.vocab_size()
+        parts: list[str | list[int]] = []
+        row = [t for t in row if t in self._shown or (t < count and t not in self._hidden)]
+        for is_shown, run in itertools.groupby(row, self._shown.__contains__):
+            part = [*run]
+            parts.append("".join(self._pieces[token] for token in part) if is_shown else part)
+        return parts
 
     def pieces(self, row: Sequence[int]) -> list[str]:
         """The pieces; `<n>` beyond them."""
-        known = self._processor.id_to_piece
-        return [known(int(t)) if 0 <= t < self.vocab_size else f"<{t}>" for t in row]
+        return [self._pieces.get(int(t), f"<{t}>") for t in row]
+
+
+LANGUAGE = re.compile(">>.*?<<")
+"""Of opus-mt: which language to write."""
 
 
 class MarianVocabulary:
@@ -123,15 +225,21 @@ class MarianVocabulary:
         self._source, self._target = map(_sentencepiece, files[:2])
         if (own := directory / "target_vocab.json").is_file():
             files.append(own)
-        self._ids, written = _numbers(files[2]), _numbers(files[-1])
-        self._pieces = {number: piece for piece, number in written.items()}
+        self._ids, self._written = _numbers(files[2]), _numbers(files[-1])
+        self._pieces = {number: piece for piece, number in self._written.items()}
         _check_fits(
             files[2], max(self._ids.values()) + 1, config.source_vocab_size or config.vocab_size
         )
-        self._special = {config.pad, written.get("<unk>")}
-        self._config = config
-        self.vocab_size, self.fingerprint = max(self._pieces) + 1, hash_files(*files)
+        self.vocab_size = max(self._pieces) + 1
         _check_fits(files[-1], self.vocab_size, config.vocab_size)
+        control = [name for name in ("</s>", "<unk>", "<pad>") if name in self._ids]
+        embeddings = config.source_vocab_size or config.vocab_size
+        added = added_tokens(directory, self._ids, control, embeddings=embeddings)
+        self._splitter, self._config = Splitter(added), config
+        special = [name for name, token in added.items() if token.special]
+        self.special = {name: self._written[name] for name in special if name in self._written}
+        self._hidden = {config.pad, *self.special.values()}
+        self.fingerprint = _fingerprint(added, control, *files)
 
     def joint(self) -> tuple[bytes, dict[str, int]]:
         """The serialised SentencePiece model of both sides, and the number of each of its pieces.
@@ -140,27 +248,32 @@ class MarianVocabulary:
             NarError: source and target have pieces, or numbers, of their own.
         """
         model = self._source.serialized_model_proto()
-        written = {piece: number for number, piece in self._pieces.items()}
-        if model != self._target.serialized_model_proto() or written != self._ids:
+        if model != self._target.serialized_model_proto() or self._written != self._ids:
             raise NarError("source and target have different pieces: they cannot be one vocabulary")
         return model, self._ids
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
-        """The ids of source texts, EOS last; a first word such as `>>de<<` is the language."""
-        unk, end, rows = self._ids["<unk>"], self._ending(self._ids), []
-        for text in texts:
-            language, _, rest = text.partition(" ")
-            marked = language.startswith(">>") and language.endswith("<<")
-            pieces = self._source.encode(rest if marked else text, out_type=str)
-            pieces = [language, *pieces] if marked else pieces
-            rows.append([*(self._ids.get(piece, unk) for piece in pieces), *end])
-        return rows
+        """The ids of source texts, EOS last; `>>deu<<` at the beginning is the language."""
+        end = self._ending(self._ids)
+        return [[*row, *end] for row in self.encode_whole(texts)]
+
+    def encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of what source texts spell out."""
+        return _encode(self._splitter, texts, self._encode_parts, self._encode_parts)
+
+    def _encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
+        marks = [mark[0] if (mark := LANGUAGE.match(text)) else "" for text in texts]
+        rests = [text[len(mark) :] for mark, text in zip(marks, texts, strict=True)]
+        unk, rows = self._ids["<unk>"], self._source.encode(rests, out_type=str)
+        return [
+            [self._ids.get(piece, unk) for piece in ([mark] * bool(mark) + row)]
+            for mark, row in zip(marks, rows, strict=True)
+        ]
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of target texts, EOS last."""
-        number = {piece: i for i, piece in self._pieces.items()}
-        unk, rows = number["<unk>"], self._target.encode(list(texts), out_type=str)
-        end = self._ending(number)
+        number, rows = self._written, self._target.encode(list(texts), out_type=str)
+        unk, end = number["<unk>"], self._ending(number)
         return [[*(number.get(piece, unk) for piece in row), *end] for row in rows]
 
     def _ending(self, numbers: Mapping[str, int]) -> list[int]:
@@ -168,11 +281,15 @@ class MarianVocabulary:
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """The texts, without special pieces."""
-        known = self._pieces.keys() - self._special
+        known = self._pieces.keys() - self._hidden
         return [
             self._target.decode([self._pieces[t] for t in row if t in known])
             for row in until(rows, self._config)
         ]
+
+    def number(self, piece: str) -> int | None:
+        """The id of a piece of the target."""
+        return self._written.get(piece)
 
     def pieces(self, row: Sequence[int]) -> list[str]:
         """The pieces; `<n>` beyond them."""
@@ -213,6 +330,13 @@ class FastVocabulary:
         )
         _check_fits(path, pieces, config.vocab_size)
         self.vocab_size = min(tokens, config.vocab_size)  # some are added and never trained
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special = {token.content: n for n, token in added.items() if token.special}
+        self._hidden = {n for n, token in added.items() if not shown(token.content, token)}
+
+    def number(self, piece: str) -> int | None:
+        """The id of a piece or of an added token."""
+        return self._tokenizer.token_to_id(piece)
 
     def encode(self, texts: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
         """The ids with the special tokens that belong to them; never none.
@@ -228,15 +352,21 @@ class FastVocabulary:
             )
         return [row or [self._config.bos] for row in rows]
 
+    def encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of what the texts spell out."""
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts without what begins them, EOS last."""
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [[*encoding.ids, self._config.eos] for encoding in found]
+        return [[*encoding.ids, *_ending(self._config, NO_EOS)] for encoding in found]
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
-        """The texts, without special tokens."""
+        """The texts, without special tokens but for sentinels."""
         rows = until(rows, self._config)
-        return self._tokenizer.decode_batch(rows, skip_special_tokens=True)
+        rows = [[token for token in row if token not in self._hidden] for row in rows]
+        return self._tokenizer.decode_batch(rows, skip_special_tokens=False)
 
     def pieces(self, row: Sequence[int]) -> list[str]:
         """The pieces; `<n>` beyond them."""

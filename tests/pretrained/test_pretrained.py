@@ -250,7 +250,7 @@ def test_an_adapter_is_not_passed_over_in_silence(directory):
 def test_pieces_of_marian(directory):
     vocabulary = nar.load(directory).tokenizer
     numbers = json.loads((directory / "vocab.json").read_text())
-    (row,) = vocabulary.encode([">>de<< the dogs"])
+    (row,) = vocabulary.encode([">>de<<the dogs"])
     assert row[0] == numbers[">>de<<"] == 2
     assert row[-1] == numbers["</s>"] == 0
     assert "".join(vocabulary.pieces(row)) == ">>de<<▁the▁dogs</s>"

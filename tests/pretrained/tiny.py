@@ -4,6 +4,7 @@ A golden file holds a model's configs, the names and shapes of its tensors, and 
 makes of it. The tensors' values follow from their names, so the files stay small.
 """
 
+import base64
 import functools
 import json
 import pathlib
@@ -232,6 +233,25 @@ def write_vocabulary(directory: pathlib.Path, kind: str) -> None:
     numbers = ["</s>", "<unk>", ">>de<<", *pieces]
     vocabulary = {piece: number for number, piece in enumerate(numbers)} | {"<pad>": 39}
     (directory / "vocab.json").write_text(json.dumps(vocabulary))
+
+
+def texts() -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The cases of `texts.json`, and the SentencePiece models that their files name."""
+    golden = json.loads((GOLDEN / "texts.json").read_text())
+    models = {name: base64.b64decode(model) for name, model in golden["models"].items()}
+    return golden["cases"], models
+
+
+def write_files(
+    directory: pathlib.Path, files: Mapping[str, Any], models: Mapping[str, bytes]
+) -> None:
+    """Writes the files of a case of `texts.json`: models by name, text as it is, other JSON."""
+    for name, content in files.items():
+        if name.endswith((".spm", ".model")):
+            (directory / name).write_bytes(models[content])
+        else:
+            text = content if isinstance(content, str) else json.dumps(content)
+            (directory / name).write_text(text)
 
 
 def change(
