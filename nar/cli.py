@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import pathlib
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,6 +16,10 @@ from nar.bench.protocol import Protocol
 from nar.ending import OUTPUT, one_line_errors
 from nar.errors import NarError
 from nar.files import naming
+
+if TYPE_CHECKING:
+    from nar.core import Decoder
+    from nar.translator import Translator
 
 app = tyro.extras.SubcommandApp()
 TRACE, REPORT, PROTOCOL = pathlib.Path("trace.html"), pathlib.Path("report"), Protocol()
@@ -51,6 +57,11 @@ def translate(
     max_length: int | None = None,
     truncate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     stop: tuple[str, ...] = (),
+    stop_token: tuple[str, ...] = (),
+    scores: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    nbest: int = 0,
+    jsonl: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    chat: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     stream: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     resume: pathlib.Path | None = None,
     seed: int = 0,
@@ -68,7 +79,14 @@ def translate(
             has positions; of a decoder-only model's positions at most half.
         truncate: cut lines that are too long for the model, and name them. Of a line to translate
             the end is cut, of a line to continue the beginning.
-        stop: strings that end an output before them.
+        stop: strings that end an output before them; one that is a special token does so by its id.
+        stop_token: tokens of the vocabulary that end an output, by name: "<|im_end|>".
+        scores: write `number ||| text ||| score`, numbers from 0; the decoder is asked for scores.
+        nbest: so many such lines for each line, the best output first; blank lines have none.
+        jsonl: each line is JSON: a string, or an object with its text as "text" or "prompt"; each
+            line written is an object of text, score, finish_reason and, with --nbest, nbest.
+        chat: put each line into the tokenizer's chat template, as a user's message; with --jsonl
+            also the "messages" of an object.
         stream: write every line's text as soon as it is accepted, one line after the other.
         resume: a file that keeps finished lines. The same command, run again after it was stopped,
             goes on from there; its output is complete.
@@ -76,51 +94,79 @@ def translate(
     """
     import jax
 
-    from nar.lines import Journal, Lines, one_line, text_of, translations
+    from nar.ends import ending
+    from nar.formats import as_json, as_line, as_list, from_json
+    from nar.lines import Journal, Lines, translations
     from nar.progress import Progress
-    from nar.streaming import unfold
+    from nar.results import asking
     from nar.translator import load
 
     if seed not in range(2**32):
         raise NarError(f"seed={seed}: it must be in 0..{2**32 - 1}")
-    translator = load(model, **vars(helpers))
+    if stream and (resume or truncate):
+        raise NarError("stream: what is written at once can neither be resumed nor truncated")
+    if stream and (jsonl or scores or nbest):
+        raise NarError("stream: what is written at once has no score yet, and is no whole JSON")
+    translator, (strings,) = ending(load(model, **vars(helpers)), [stop], stop_token)
     method = translator.make_decoder(decoder, max_length)
-    key = jax.random.key(seed)
+    method = asking(method, translator.model, scores=scores, nbest=nbest)
+    read, write = None, as_list if scores or nbest else as_line
+    if chat:
+        read, translator = translator.chat.render, translator.verbatim
+    if jsonl:
+        read = functools.partial(from_json, render=read)
+        write = functools.partial(as_json, nbest=nbest > 0)
+    options = {"stop": strings, "key": jax.random.key(seed)}
     if stream:
-        if resume or truncate:
-            raise NarError("stream: what is written at once can neither be resumed nor truncated")
-        for number, line in enumerate(sys.stdin.buffer):
-            text = text_of(line, number)
-            for (piece,) in unfold(
-                translator, [text], method, stop=stop, key=key, numbers=[number]
-            ):
-                _write(one_line(piece))
-            _write("\n")
-        return
+        return _stream(translator, method, read, **options)
     settings = {"weights": translator.weights, "decoder": repr(method), "seed": seed}
-    settings |= {"stop": list(stop)} if stop else {}
+    tokens = [*stop_token, *(text for text in stop if text not in strings)]
+    asked = {"stop": [*strings], "stop_tokens": tokens, "chat": chat}
+    asked |= {"scores": scores, "nbest": nbest, "jsonl": jsonl}
+    settings |= {name: value for name, value in asked.items() if value}
+    options |= {"batch_size": batch_size, "truncate": truncate, "nbest": nbest}
     try:
         with contextlib.ExitStack() as stack:
             journal = stack.enter_context(Journal(resume, settings)) if resume else None
-            lines = Lines(sys.stdin.buffer)
+            lines = Lines(sys.stdin.buffer, read)
             # Where translations come out on the same terminal, they show how far it is.
             progress = stack.enter_context(Progress(hidden=sys.stdout.isatty()))
-            for texts in translations(
-                translator,
-                lines,
-                method,
-                batch_size=batch_size,
-                key=key,
-                truncate=truncate,
-                stop=stop,
-                journal=journal,
-                progress=lambda done: progress("lines", done, len(lines)),
-            ):
-                _write("".join(f"{text}\n" for text in texts))
+            done = lambda count: progress("lines", count, len(lines))  # noqa: E731
+            options |= {"journal": journal, "progress": done}
+            windows = translations(translator, lines, method, **options)
+            number = itertools.count()
+            for window in windows:
+                _write("".join(write(next(number), result) for result in window))
     except KeyboardInterrupt:
         could = "goes on" if resume else "with --resume JOURNAL could have gone on"
         _say(f"stopped: the same command {could} from here")
         raise
+
+
+def _stream(
+    translator: "Translator",
+    decoder: "Decoder",
+    read: Callable[[str], str] | None,
+    **options: Any,
+) -> None:
+    """Writes what becomes of each line of standard input while it is written."""
+    from nar.lines import Flaws, one_line, text_of
+    from nar.results import Result
+    from nar.streaming import unfold
+
+    output, flaws, number = sys.stdout.buffer, Flaws(decoder), -1
+    for number, line in enumerate(sys.stdin.buffer):
+        text = text_of(line, number, read)
+        cut: set[int] = set()
+        options |= {"numbers": [number], "cut": cut.add}
+        for (piece,) in unfold(translator, [text], decoder, **options):
+            output.write(one_line(piece).encode())
+            output.flush()
+        output.write(b"\n")
+        output.flush()
+        if cut:
+            flaws.count({number: Result(text="", finish_reason="length")})
+    flaws.warn(number + 1)
 
 
 @app.command

@@ -182,17 +182,14 @@ class Bundle(struct.PyTreeNode):
 
 def role(model: Any, name: str = TARGET) -> Any:
     """The model that plays `name`: a bundle's member, or the model itself for the target."""
-    if isinstance(model, Bundle):
-        if name not in model.models:
-            raise IncompatibleModel(
-                f"the decoder needs a {name!r} model: the bundle has {sorted(model.models)}"
-            )
-        return model.models[name]
-    if name != TARGET:
+    models = model.models if isinstance(model, Bundle) else {TARGET: model}
+    if name not in models:
         raise IncompatibleModel(
-            f"the decoder needs a {name!r} model too: pass Bundle.of(target=..., {name}=...)"
+            f"the decoder needs a {name!r} model too: --{name} PATH on the command line, "
+            f"nar.load(..., {name}=PATH), or Bundle.of(target=..., {name}=...); there are "
+            f"{', '.join(sorted(models))}"
         )
-    return model
+    return models[name]
 
 
 # ----------------------------------------------------------------------------------------- state

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from nar.core import Decoder
-from nar.errors import NarError, at_least, differences, named_lines, warn_of_nan
+from nar.ends import check_stops
+from nar.errors import NarError, at_least, differences, named_lines
 from nar.files import decode_line, naming
-from nar.streaming import check_stops
+from nar.results import EMPTY, Result
 
 if TYPE_CHECKING:
     from nar.translator import Translator
@@ -34,9 +35,15 @@ class Lines:
 
     Only LF and CRLF end a line, and the last one may have no end. A byte order mark before the
     first one is no text.
+
+    Args:
+        stream: the bytes of each line.
+        read: makes the text that a line stands for of it, when it is asked for; by default the line
+            itself.
     """
 
-    def __init__(self, stream: Iterable[bytes]):
+    def __init__(self, stream: Iterable[bytes], read: Callable[[str], str] | None = None):
+        self._read = read
         self._text, self._starts = bytearray(), array.array("q", [0])
         for line in stream:
             self._text += line.removesuffix(b"\n")
@@ -47,9 +54,9 @@ class Lines:
         return len(self._starts) - 1
 
     def __getitem__(self, index: int) -> str:
-        """A line; a NarError names its number when it is not UTF-8."""
+        """A line; a NarError names its number when something is wrong with it."""
         i = range(len(self))[index]
-        return text_of(self._text[self._starts[i] : self._starts[i + 1]], i)
+        return text_of(self._text[self._starts[i] : self._starts[i + 1]], i, self._read)
 
 
 class Sources:
@@ -90,16 +97,30 @@ def one_line(text: str) -> str:
     return LINE_BREAK.sub(" ", text)
 
 
-def text_of(line: bytes | bytearray, number: int) -> str:
+def text_of(line: bytes | bytearray, number: int, read: Callable[[str], str] | None = None) -> str:
     """A line without its end; the first one, of number 0, without a byte order mark.
 
+    Args:
+        line: its bytes.
+        number: from 0; errors name it as people count.
+        read: makes the text that it stands for of a line that is not blank.
+
     Raises:
-        NarError: it is not UTF-8; its number, from 0, is named as people count.
+        NarError: it is not UTF-8, or `read` raises one.
     """
     try:
-        return decode_line(line, number)
+        text = decode_line(line, number)
+        if read is None:
+            return text
+        text = read(text) if text.strip() else ""
+        text.encode()
+        return text
     except UnicodeDecodeError as error:
         raise NarError(f"line {number + 1} is not UTF-8 ({error.reason})") from None
+    except UnicodeEncodeError as error:
+        raise NarError(f"line {number + 1} holds half of a character ({error.reason})") from None
+    except NarError as error:
+        raise NarError(f"line {number + 1}: {error}") from error
 
 
 # ----------------------------------------------------------------------------------- translation
@@ -115,11 +136,12 @@ def translations(
     journal: "Journal | None" = None,
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[list[str]]:
+    nbest: int = 0,
+) -> Iterator[list[Result]]:
     """Translates lines, in windows of `WINDOW` batches whose lines are sorted by length.
 
-    What can be wrong with a line is found before the first one is translated. Lines for which the
-    model gave no numbers (NaN) are named in a warning, after the last one.
+    What can be wrong with a line is found before the first one is translated; what went wrong with
+    outputs is counted in warnings after the last one.
 
     Args:
         translator: model and tokenizer.
@@ -133,9 +155,10 @@ def translations(
         shard: `(i, n)`: only the windows i, i + n, i + 2 n, ...: n processes share the work, and
             batch the lines as one would.
         progress: told how many lines are done.
+        nbest: how many outputs a line to keep beside.
 
     Returns:
-        The translations, window by window, in order.
+        What became of the lines, window by window, in order.
 
     Raises:
         IncompatibleModel: the model lacks what the decoder needs.
@@ -156,11 +179,11 @@ def translations(
     if journal is not None:
         journal.begin(lines)
 
-    def windows() -> Iterator[list[str]]:
-        done, broken = 0, []
+    def windows() -> Iterator[list[Result]]:
+        done, flaws = 0, Flaws(decoder)
         for window in windows_of(lines, batch_size)[slice(shard[0], None, shard[1])]:
             found = {} if journal is None else journal.read(window)
-            silent = {i: "" for i in window if not counts[i] and lines[i].strip()}
+            silent = {i: EMPTY for i in window if not counts[i] and lines[i].strip()}
             if journal is not None and silent.keys() - found.keys():
                 journal.add(silent)  # no token stands for these: they are done as well
             rest = [i for i in window if counts[i] and i not in found]
@@ -168,19 +191,56 @@ def translations(
             sources = [encoded[i] for i in rest]
             if room is not None:
                 sources = [s if len(s) <= room else translator.cut(s, room) for s in sources]
-            for places, texts, failed in translator.outputs(
-                sources, decoder, batch_size=batch_size, key=key, numbers=rest, stop=stop
+            for places, results in translator.outputs(
+                sources,
+                decoder,
+                batch_size=batch_size,
+                key=key,
+                numbers=rest,
+                stop=stop,
+                nbest=nbest,
             ):
-                new = {rest[place]: text for place, text in zip(places, texts, strict=True)}
-                broken += [rest[place] for place in failed]
+                new = {rest[place]: result for place, result in zip(places, results, strict=True)}
                 if journal is not None:
                     journal.add(new)
                 found |= new
                 progress(done := done + len(new))
-            yield [found.get(i, "") for i in window]
-        warn_of_nan(broken)
+            flaws.count(found)
+            yield [found.get(i, EMPTY) for i in window]
+        flaws.warn(len(lines))
 
     return windows()
+
+
+FLAWS: Mapping[str, Callable[[Result], bool]] = {
+    "are cut at max_length={decoder.max_length} tokens": lambda result: (
+        result.finish_reason == "length"
+    ),
+    "broke off where the model's logits were NaN, and keep what was written before": (
+        lambda result: result.finish_reason == "nan"
+    ),
+}
+"""What can be wrong with outputs, in words, and how it is seen."""
+
+
+class Flaws:
+    """Counts what is wrong with a decoder's outputs, so that one warning tells all of a kind."""
+
+    def __init__(self, decoder: Decoder):
+        self._decoder = decoder
+        self._found = {flaw: array.array("q") for flaw in FLAWS}
+
+    def count(self, results: Mapping[int, Result]) -> None:
+        """Looks at some results, by line number from 0."""
+        for flaw, has in FLAWS.items():
+            self._found[flaw].extend(i + 1 for i in sorted(results) if has(results[i]))
+
+    def warn(self, lines: int) -> None:
+        """Says what was found among so many lines."""
+        for flaw, numbers in self._found.items():
+            if numbers:
+                said = f"{len(numbers)} of {lines} outputs {flaw.format(decoder=self._decoder)}"
+                warnings.warn(f"{said}: {named_lines(numbers)}", stacklevel=3)
 
 
 def windows_of(lines: Lines | Sequence[str], batch_size: int) -> list[range]:
@@ -193,9 +253,9 @@ def windows_of(lines: Lines | Sequence[str], batch_size: int) -> list[range]:
 class Journal:
     """What is translated so far, in a file that is only appended to: a JSON object a line.
 
-    The first line says of what run it is; each other one holds the translations of a batch, by line
-    number from 0. So a process that is killed, at any moment, leaves whole batches and at most a
-    part of one, which is dropped.
+    The first line says of what run it is; each other one holds what became of a batch, by line
+    number from 0: a text, or the fields of a `Result`. So a process that is killed, at any moment,
+    leaves whole batches and at most a part of one, which is dropped.
 
     Args:
         path: the file, made when it is not there; no other process can have it until `close`.
@@ -253,30 +313,31 @@ class Journal:
                 self._file.truncate(end)
                 break
             try:
-                self._record[list(_texts(line))] = end
-            except (ValueError, AttributeError, IndexError) as error:
+                self._record[list(_results(line))] = end
+            except (ValueError, TypeError, AttributeError, IndexError) as error:
                 raise NarError(
                     f"{self._path}, line {number}: damaged. Without this file, all is translated "
                     "again"
                 ) from error
             end += len(line)
 
-    def read(self, window: range) -> dict[int, str]:
+    def read(self, window: range) -> dict[int, Result]:
         """What `begin` found of some lines, by number."""
         found = {}
         records = np.unique(self._record[window.start : window.stop])
         for place in records[records >= 0]:
             self._file.seek(place)
-            found |= _texts(self._file.readline())
-        return {i: text for i, text in found.items() if i in window}
+            found |= _results(self._file.readline())
+        return {i: result for i, result in found.items() if i in window}
 
     def lacks(self, window: range) -> list[int]:
         """The numbers of the lines, of some, that `begin` did not find."""
         return [i for i in window if self._record[i] < 0]
 
-    def add(self, texts: Mapping[int, str]) -> None:
-        """Keeps the translations of a batch."""
-        self._append(json.dumps(texts, ensure_ascii=False).encode() + b"\n")
+    def add(self, results: Mapping[int, Result]) -> None:
+        """Keeps what became of a batch."""
+        records = {i: result.record() for i, result in results.items()}
+        self._append(json.dumps(records, ensure_ascii=False).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
         with naming(self._path):
@@ -287,8 +348,8 @@ class Journal:
 _KIND = "nar translate"
 
 
-def _texts(record: bytes) -> dict[int, str]:
-    return {int(number): text for number, text in json.loads(record).items()}
+def _results(line: bytes) -> dict[int, Result]:
+    return {int(i): Result.of_record(record) for i, record in json.loads(line).items()}
 
 
 def _difference(header: bytes, run: Mapping[str, Any]) -> str:
@@ -304,5 +365,6 @@ def digest(lines: Lines | Sequence[str]) -> str:
     """A string that changes with the lines."""
     found = hashlib.sha256()
     for i in range(len(lines)):
-        found.update(lines[i].encode() + b"\n")
+        text = repr(lines[i]) if "\n" in lines[i] else lines[i]
+        found.update(f"{text}\n".encode())
     return found.hexdigest()[:12]

@@ -1,7 +1,7 @@
 """Text as it is accepted: what is certain of each row, and where its stop strings end it."""
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from nar.core import Decoder, Source, failed_rows
+from nar.core import Decoder, Source, failed_rows, role
 from nar.data.batching import evaluation_batches
+from nar.data.tokenizer import Vocabulary
 from nar.drivers import decode, stream
+from nar.ends import ending, stops_by_row
 from nar.errors import NarError, warn_of_nan
 from nar.ops import numbered_keys
 
@@ -71,17 +73,24 @@ def certain(text: str, stops: Sequence[str]) -> int:
     return end
 
 
-def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
-    """Stop strings.
-
-    Raises:
-        NarError: they are one string and not several, or one is empty.
-    """
-    if isinstance(stops, str):
-        raise NarError(f"stop={stops!r}: it must be a sequence of strings, as ({stops!r},)")
-    if not all(isinstance(stop, str) and stop for stop in stops):
-        raise NarError(f"stop={tuple(stops)!r}: each must be a string that is not empty")
-    return tuple(stops)
+def continuations(
+    tokenizer: Vocabulary, prompts: Sequence[Sequence[int]], outputs: Sequence[Iterable[int]]
+) -> list[str]:
+    """The texts of outputs as they go on from their prompts, blanks and all."""
+    begun, found = tokenizer.decode(prompts), dict[int, str]()
+    # Where bytes of a character are missing, some tokenizers give up those before it as well,
+    # which may be the prompt's; so the last tokens wait, three at most of a character's four.
+    for cut in range(4):
+        waiting = [i for i in range(len(prompts)) if i not in found]
+        rows = [[*outputs[i]] for i in waiting]
+        kept = [row[: max(len(row) - cut, 0)] for row in rows]
+        wholes = [[*prompts[i], *row] for i, row in zip(waiting, kept, strict=True)]
+        for i, whole in zip(waiting, tokenizer.decode(wholes), strict=True):
+            if whole.startswith(begun[i]):
+                found[i] = whole[len(begun[i]) :] + HALF * (cut > 0)
+        if len(found) == len(prompts):
+            return [found[i] for i in range(len(prompts))]
+    return [found.get(i, text) for i, text in enumerate(tokenizer.decode(outputs))]
 
 
 def unfold(
@@ -93,6 +102,8 @@ def unfold(
     limits: Sequence[int] | None = None,
     key: Key[Array, ""] | None = None,
     numbers: Sequence[int] | None = None,
+    stop_tokens: Sequence[str] = (),
+    cut: Callable[[int], object] = lambda number: None,
 ) -> Iterator[list[str]]:
     """Decodes some texts as one batch and gives what is certain of each, step by step.
 
@@ -105,6 +116,8 @@ def unfold(
         key: of random decoders.
         numbers: of the texts, from which and from `key` their random keys follow; by default
             their places.
+        stop_tokens: pieces that end an output.
+        cut: told the place of a text whose output is cut at its limit, once or more.
 
     Returns:
         An iterator of the new pieces, one a text, some of them empty.
@@ -116,7 +129,7 @@ def unfold(
     Warns:
         UserWarning: texts, which are named, for which the model's logits were NaN; at the end.
     """
-    stops = stops_by_row(stop, len(texts))
+    translator, stops = ending(translator, stops_by_row(stop, len(texts)), stop_tokens)
     most = [decoder.max_length] * len(texts) if limits is None else limits
     if len(most) != len(texts):
         raise NarError(f"{len(most)} limits for {len(texts)} texts: there must be as many")
@@ -138,7 +151,7 @@ def unfold(
     folded = np.array(rows if numbers is None else [numbers[i] for i in rows])
     keys = numbered_keys(key, folded)
     run = stream if decoder.streams else _at_once
-    steps = run(decoder, translator.model, batch, key=keys)
+    steps, eos = run(decoder, translator.model, batch, key=keys), role(translator.model).spec.eos
 
     def pieces() -> Iterator[list[str]]:
         unfolding = [Unfolding(stops[i]) for i in rows]
@@ -150,6 +163,10 @@ def unfold(
             for row, i in enumerate(rows):
                 new[i] = unfolding[row].take(written[row], whole=bool(done[row]))
             failed = [i for i, lost in zip(rows, failed_rows(state), strict=True) if lost]
+            for row, i in enumerate(rows):
+                ended = unfolding[row].stopped or eos in outputs[row][-1:] or i in failed
+                if done[row] and not ended:
+                    cut(i)
             yield new
             try:
                 state = steps.send(np.array([row.stopped for row in unfolding]))
@@ -165,21 +182,3 @@ def _at_once(decoder: Decoder, model: Any, source: Source, key: Key[Array, " bat
     output = decode(decoder, model, source, key=key)
     given = {"tokens": output.tokens, "length": output.length, "failed": output.failed}
     yield types.SimpleNamespace(**given, done=np.ones(output.length.shape, bool))
-
-
-def stops_by_row(
-    stop: Sequence[str] | Sequence[Sequence[str]], count: int
-) -> list[tuple[str, ...]]:
-    """The stop strings of each of `count` texts.
-
-    Raises:
-        NarError: there are not as many sequences as texts, or a stop string is none.
-    """
-    if isinstance(stop, str):
-        raise NarError(f"stop={stop!r}: it must be a sequence of strings, as ({stop!r},)")
-    shared = [one for one in stop if isinstance(one, str)]
-    if len(shared) == len(stop):
-        return [check_stops(shared)] * count
-    if len(stop) != count:
-        raise NarError(f"stop has {len(stop)} sequences for {count} texts: there must be as many")
-    return [check_stops(one) for one in stop]

@@ -7,14 +7,14 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from nar.core import TARGET, Bundle, Decoder, Output, Source, failed_rows, role, room
+from nar.core import TARGET, Bundle, Decoder, Output, Source, role, room
 from nar.data.batching import evaluation_batches
 from nar.data.text import hash_files
 from nar.data.tokenizer import FILE, PAD, Tokenizer, Vocabulary, shared
@@ -23,6 +23,7 @@ from nar.decoders.noisy_parallel import RERANKER
 from nar.drafters.corpus import CORPUS, SuffixArray
 from nar.drafters.draft_model import DRAFT
 from nar.drivers import decode
+from nar.ends import ending
 from nar.errors import NarError
 from nar.files import read_json
 from nar.lines import one_line, read_texts, translations
@@ -30,8 +31,12 @@ from nar.model import Fitted
 from nar.ngram import LANGUAGE, read_arpa
 from nar.ops import numbered_keys
 from nar.patience import Patience
+from nar.results import Result, asking, read_results
 from nar.sharding import make_mesh, place, place_batch
-from nar.streaming import HALF, stop_place, unfold
+from nar.streaming import continuations, unfold
+
+if TYPE_CHECKING:
+    from nar.pretrained.chat import ChatTemplate
 
 Places = Sequence[int] | Int[np.ndarray, " rows"]
 
@@ -48,12 +53,16 @@ class Translator:
         tokenizer: its vocabulary.
         weights: an id that changes with the weights; reports and journals name it.
         ids: of a bundle, the same of each of its members, by role.
+        template: how its tokenizer writes a conversation; None: it does not.
+        whole: whether texts spell out all special tokens of a prompt, as a template's do.
     """
 
     model: Any
     tokenizer: Vocabulary
     weights: str
     ids: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    template: "ChatTemplate | None" = dataclasses.field(default=None, compare=False)
+    whole: bool = False
 
     def translate(
         self,
@@ -64,28 +73,74 @@ class Translator:
         key: Key[Array, ""] | None = None,
         truncate: bool = False,
         stop: Sequence[str] = (),
+        stop_tokens: Sequence[str] = (),
     ) -> list[str]:
         """The translation of each text, in order; a decoder-only model continues it.
 
+        A warning counts the outputs that are cut at the decoder's `max_length`.
+
         Args:
-            texts: one line each: line breaks in it are read as spaces, and none are written. An
-                empty or blank text stays empty.
+            texts: line breaks in them are read as spaces by a model with an encoder, and none are
+                written. An empty or blank text stays empty.
             decoder: how; by default greedy, with this model's `max_length`.
             batch_size: the most rows decoded together, of similar lengths.
             key: of random decoders; a text's sample depends on the key and on its place alone.
             truncate: cut texts of more tokens than `room`, and warn.
             stop: strings that end an output before them.
+            stop_tokens: pieces that end an output as EOS does.
 
         Raises:
             IncompatibleModel: the model lacks what the decoder needs.
-            NarError: texts are too long, which are named, counted from 1.
+            NarError: texts are too long, which are named, counted from 1; or a stop token is none.
 
         Warns:
-            UserWarning: texts, which are named, for which the model's logits were NaN.
+            UserWarning: texts, which are named, that were cut at the most tokens that may be
+                written, or for which the model's logits were NaN.
+        """
+        found = self.results(
+            texts,
+            decoder,
+            batch_size=batch_size,
+            key=key,
+            truncate=truncate,
+            stop=stop,
+            stop_tokens=stop_tokens,
+        )
+        return [one_line(result.text) for result in found]
+
+    def results(
+        self,
+        texts: Sequence[str],
+        decoder: Decoder | None = None,
+        *,
+        scores: bool = False,
+        nbest: int = 0,
+        batch_size: int = 64,
+        key: Key[Array, ""] | None = None,
+        truncate: bool = False,
+        stop: Sequence[str] = (),
+        stop_tokens: Sequence[str] = (),
+    ) -> list[Result]:
+        """As `translate`, with line breaks, scores, n-best lists, and how each output ended.
+
+        `scores` asks the decoder for them, where it gives none by itself; `nbest` is the most
+        outputs to keep for a text, each with its score. The others are as for `translate`.
+
+        Raises:
+            IncompatibleModel: the model lacks what the decoder needs.
+            NarError: as `translate`; or the decoder has no scores, or keeps one output a text.
         """
         decoder = Greedy(max_length=self.max_length) if decoder is None else decoder
+        translator, (stop,) = ending(self, [stop], stop_tokens)
         windows = translations(
-            self, texts, decoder, batch_size=batch_size, key=key, truncate=truncate, stop=stop
+            translator,
+            texts,
+            asking(decoder, translator.model, scores=scores, nbest=nbest),
+            batch_size=batch_size,
+            key=key,
+            truncate=truncate,
+            stop=stop,
+            nbest=nbest,
         )
         return list(itertools.chain.from_iterable(windows))
 
@@ -95,6 +150,7 @@ class Translator:
         decoder: Decoder | None = None,
         *,
         stop: Sequence[str] | Sequence[Sequence[str]] = (),
+        stop_tokens: Sequence[str] = (),
         limits: Sequence[int] | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Iterator[list[str]]:
@@ -108,6 +164,7 @@ class Translator:
             texts: decoded together, as one batch.
             decoder: how; by default greedy, with this model's `max_length`.
             stop: strings that end an output before them; the same for all, or a sequence a text.
+            stop_tokens: pieces that end an output as EOS does.
             limits: the most tokens to write for each text.
             key: of random decoders.
 
@@ -116,7 +173,31 @@ class Translator:
             NarError: a text is too long, or a stop string or a limit is none.
         """
         decoder = Greedy(max_length=self.max_length) if decoder is None else decoder
-        return unfold(self, texts, decoder, stop=stop, limits=limits, key=key)
+        return unfold(
+            self, texts, decoder, stop=stop, stop_tokens=stop_tokens, limits=limits, key=key
+        )
+
+    @property
+    def chat(self) -> "ChatTemplate":
+        """The tokenizer's chat template, which makes prompts for `verbatim` of conversations.
+
+        Raises:
+            NarError: there is none, it is damaged, or the model has an encoder.
+        """
+        if role(self.model).spec.encoder:
+            raise NarError("a model with an encoder goes on with no conversation: it translates")
+        if self.template is None:
+            raise NarError("the model's tokenizer has no chat template (chat_template.jinja)")
+        self.template.check()
+        return self.template
+
+    @property
+    def verbatim(self) -> "Translator":
+        """The same, for prompts that spell out all their special tokens.
+
+        `translator.verbatim.translate([translator.chat.render("Hello")])` is a model's answer.
+        """
+        return dataclasses.replace(self, whole=True)
 
     @property
     def max_length(self) -> int:
@@ -165,8 +246,11 @@ class Translator:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The sources that stand for texts; for a decoder-only model, prompts to continue."""
-        prompt = not role(self.model).spec.encoder
-        return self.tokenizer.encode([one_line(text) for text in texts], prompt=prompt)
+        if role(self.model).spec.encoder:
+            return self.tokenizer.encode([one_line(text) for text in texts])
+        if self.whole:
+            return self.tokenizer.encode_whole(texts)
+        return self.tokenizer.encode(texts, prompt=True)
 
     def fitting(
         self, texts: Sequence[str], decoder: Decoder, numbers: Sequence[int]
@@ -203,7 +287,8 @@ class Translator:
         key: Key[Array, ""] | None = None,
         numbers: Sequence[int] | None = None,
         stop: Sequence[str] = (),
-    ) -> Iterator[tuple[list[int], list[str], list[int]]]:
+        nbest: int = 0,
+    ) -> Iterator[tuple[list[int], list[Result]]]:
         """Decodes batch by batch, long sources first, rows split over all devices.
 
         Args:
@@ -214,10 +299,10 @@ class Translator:
             numbers: of the sources, from which and from `key` their random keys follow; by default
                 their places.
             stop: strings that end an output before them.
+            nbest: how many outputs a source to keep beside.
 
         Yields:
-            The places of a batch's sources, and their texts; and the places of those that broke off
-            at NaN.
+            The places of a batch's sources, and what became of them.
         """
         if not sources:
             return
@@ -234,14 +319,10 @@ class Translator:
             with jax.set_mesh(mesh):
                 return jax.device_get(decode(decoder, model, batch, key=numbered_keys(key, folded)))
 
-        def read(
-            places: Places, output: Output, rows: Places
-        ) -> tuple[list[int], list[str], list[int]]:
-            places, failed = np.asarray(places), failed_rows(output)[rows]
-            found = [output.tokens[row, : output.length[row]] for row in rows]
-            texts = self.texts([sources[place] for place in places], found)
-            texts = [one_line(text[: stop_place(text, stop)]) for text in texts]
-            return places.tolist(), texts, places[failed].tolist()
+        def read(places: Places, output: Output, rows: Any) -> tuple[list[int], list[Result]]:
+            kept = jax.tree.map(lambda x: x[rows], output.replace(stats=None))
+            begun = [sources[place] for place in places]
+            return [*map(int, places)], read_results(self, begun, kept, stop=stop, nbest=nbest)
 
         batches = evaluation_batches(
             sources, batch_size, max_length=self.room(decoder), padding=PADDING
@@ -258,7 +339,7 @@ class Translator:
             rows = [*(sources[place] for place in places), *[[PAD]] * (batch_size - len(places))]
             limit = np.where(np.arange(batch_size) < len(places), decoder.max_length, 1)
             source = Source.of(rows, width=width)  # a shape that has its program
-            yield read(places, run(places, source, limit.astype(np.int32)), range(len(places)))
+            yield read(places, run(places, source, limit.astype(np.int32)), slice(len(places)))
 
     def texts(
         self, sources: Sequence[Sequence[int]], outputs: Sequence[Iterable[int]]
@@ -268,20 +349,7 @@ class Translator:
             return self.tokenizer.decode(outputs)
         eos = role(self.model).spec.eos  # some prompts begin with it, and texts end at it
         prompts = [[token for token in source if token != eos] for source in sources]
-        begun, found = self.tokenizer.decode(prompts), dict[int, str]()
-        # Where bytes of a character are missing, some tokenizers give up those before it as well,
-        # which may be the prompt's; so the last tokens wait, three at most of a character's four.
-        for cut in range(4):
-            waiting = [i for i in range(len(prompts)) if i not in found]
-            rows = [[*outputs[i]] for i in waiting]
-            kept = [row[: max(len(row) - cut, 0)] for row in rows]
-            wholes = [[*prompts[i], *row] for i, row in zip(waiting, kept, strict=True)]
-            for i, whole in zip(waiting, self.tokenizer.decode(wholes), strict=True):
-                if whole.startswith(begun[i]):
-                    found[i] = whole[len(begun[i]) :] + HALF * (cut > 0)
-            if len(found) == len(prompts):
-                return [found[i] for i in range(len(prompts))]
-        return [found.get(i, text) for i, text in enumerate(self.tokenizer.decode(outputs))]
+        return continuations(self.tokenizer, prompts, outputs)
 
     @functools.cached_property
     def _on_all_devices(self) -> tuple[Mesh, Any]:

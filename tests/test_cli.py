@@ -14,8 +14,10 @@ import nar
 from nar import cli
 from nar.data.tokenizer import Tokenizer
 from nar.decoders import DECODERS
+from nar.results import Result
 from nar.testing import random_model
 from nar.training.checkpoint import save_model
+from tests.pretrained import tiny
 from tests.test_translator import Needy, learn_tokenizer, random_texts, random_translator, save
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,6 +43,9 @@ def nar_translate(monkeypatch, capsysbinary, model):
     return run
 
 
+CUT = "warning: {} of {} outputs are cut at max_length={} tokens: {}\n"
+
+
 def as_input(texts):
     return "".join(f"{text}\n" for text in texts).encode()
 
@@ -49,12 +54,79 @@ def as_input(texts):
 def test_lines_in_lines_out(nar_translate, model):
     texts = random_texts(9)
     decoder = nar.Jacobi(block=3, max_length=8)
-    wanted = as_input(nar.load(model).translate(["", *texts, " "], decoder, batch_size=4))
+    with pytest.warns(
+        UserWarning, match="^8 of 11 outputs are cut at max_length=8 tokens: lines 2"
+    ):
+        wanted = as_input(nar.load(model).translate(["", *texts, " "], decoder, batch_size=4))
     options = ("--decoder", "jacobi:block=3", "--max-length", "8", "--batch-size", "4")
-    assert nar_translate(as_input(["", *texts, " "]), *options) == (wanted, "")
-    windows = "\r\n".join(["", *texts, " "]).encode()  # the last line has no end
-    assert nar_translate(windows, *options) == (wanted, "")
+    out, err = nar_translate(as_input(["", *texts, " "]), *options)
+    assert out == wanted
+    assert re.fullmatch(CUT.format(8, 11, 8, "lines 2, .*"), err)
+    windows = "\r\n".join(["\ufeff", *texts, " "]).encode()  # the last line has no end
+    assert nar_translate(windows, *options) == (wanted, err)
     assert len(set(wanted.splitlines())) > 4
+
+
+def test_json_lines_in_json_lines_out(nar_translate):
+    texts = random_texts(4)
+    said = [json.dumps(texts[0]), "", json.dumps({"text": texts[1], "id": 1})]
+    said += [json.dumps({"prompt": text.replace(" ", "\n")}) for text in texts[2:]]
+    options = ("--decoder", "jacobi:block=3", "--max-length", "8", "--batch-size", "4")
+    out, err = nar_translate(as_input(said), *options, "--jsonl")
+    lines, told = nar_translate(as_input([texts[0], "", *texts[1:]]), *options)
+    found = [json.loads(line) for line in out.decode().splitlines()]
+    assert [result["text"] for result in found] == lines.decode().splitlines()
+    assert {result["score"] for result in found} == {None}
+    cut = [str(i) for i, result in enumerate(found, 1) if result["finish_reason"] == "length"]
+    assert cut
+    assert f": lines {', '.join(cut)}\n" in err == told
+
+
+def test_nbest_lists_and_scores(nar_translate, tmp_path):
+    texts, journal = ["", *random_texts(3)], ("--resume", str(tmp_path / "journal"))
+    options = ("--decoder", "beam:beams=3", "--max-length", "8", "--nbest", "2")
+    out, err = nar_translate(as_input(texts), *options, *journal)
+    rows = [line.split(" ||| ") for line in out.decode().splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "2", "2", "3", "3"]
+    scores = [float(row[2]) for row in rows]
+    assert all(first >= second for first, second in zip(scores[::2], scores[1::2], strict=True))
+    assert nar_translate(as_input(texts), *options, *journal) == (out, err)
+
+    said = as_input(map(json.dumps, texts))
+    found = [*map(json.loads, nar_translate(said, *options, "--jsonl")[0].splitlines())]
+    assert found[0] == {"text": "", "score": None, "finish_reason": "stop", "nbest": []}
+    lists = [[one["text"], one["score"]] for result in found for one in result["nbest"]]
+    assert lists == [[row[1], float(row[2])] for row in rows]
+    assert [[r["text"], r["score"]] for r in found[1:]] == lists[::2]
+    alone, _ = nar_translate(as_input(texts), *options[:4], "--scores")
+    assert alone.splitlines() == out.splitlines()[::2]
+    with pytest.raises(SystemExit, match="another run: scores is None there and True here"):
+        nar_translate(as_input(texts), *options, "--scores", *journal)
+
+
+def test_conversations(nar_translate, monkeypatch, tmp_path):
+    """What is given to the decoder are the prompts of the chat template, as they are."""
+    seen = []
+
+    def translations(translator, lines, *_, **__):
+        seen.extend(lines[i] for i in range(len(lines)))
+        assert translator.whole
+        yield [Result(text="a\nb") for _ in range(len(lines))]
+
+    tiny.write(tmp_path, "llama")
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    )
+    monkeypatch.setattr("nar.lines.translations", translations)
+    out, _ = nar_translate(b"the dog\n\n", "--chat", directory=tmp_path)
+    assert out == b"a b\na b\n"
+    messages = [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c"}]
+    said = as_input(map(json.dumps, ["d", {"text": "e"}, {"messages": messages}]))
+    out, _ = nar_translate(said, "--chat", "--jsonl", directory=tmp_path)
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["a\nb"] * 3
+    assert seen == ["[the dog]", "", "[d]", "[e]", "[a\nb][c]"]
+    with pytest.raises(SystemExit, match="line 2: message 1 is .* must have a role and a content"):
+        nar_translate(b'"d"\n{"messages": ["e"]}\n', "--chat", "--jsonl", directory=tmp_path)
 
 
 def test_no_input(nar_translate):
@@ -65,7 +137,7 @@ def test_no_input(nar_translate):
 def test_unknown_symbols(nar_translate):
     out, err = nar_translate("日本 \U0001f600 \0\n".encode(), *OPTIONS)
     assert out.decode().count("\n") == 1
-    assert not err
+    assert err == CUT.format(1, 1, 8, "line 1")
 
 
 def test_a_decoder_only_model_continues(nar_translate, tmp_path):
@@ -81,13 +153,15 @@ def test_a_decoder_only_model_continues(nar_translate, tmp_path):
 def test_streamed_lines_are_the_same_lines(nar_translate, decoder):
     texts = ["", *random_texts(5), " "]
     options = ("--decoder", decoder, "--max-length", "8")
-    whole, _ = nar_translate(as_input(texts), *options)
-    assert nar_translate(as_input(texts), *options, "--stream") == (whole, "")
+    whole, told = nar_translate(as_input(texts), *options)
+    assert nar_translate(as_input(texts), *options, "--stream") == (whole, told)
+    assert told.count(" outputs are cut at max_length=8 tokens") == 1
     words = whole.decode().split()
     stop = ("--stop", words[len(words) // 2], "xyz")
-    cut, _ = nar_translate(as_input(texts), *options, *stop)
+    cut, fewer = nar_translate(as_input(texts), *options, *stop)
     assert cut != whole
-    assert nar_translate(as_input(texts), *options, *stop, "--stream") == (cut, "")
+    assert fewer != told
+    assert nar_translate(as_input(texts), *options, *stop, "--stream") == (cut, fewer)
     with pytest.raises(SystemExit, match="line 2 is not UTF-8"):
         nar_translate(b"\n\xff\n", *options, "--stream")
 
@@ -155,6 +229,17 @@ class Unread(io.RawIOBase):
         (["--seed", "-1"], "seed=-1: it must be in"),
         (["--resume", "."], "cannot be a journal: Is a directory"),
         (["--stream", "--resume", "journal"], "can neither be resumed nor truncated"),
+        (
+            ["--stream", "--jsonl"],
+            "stream: what is written at once has no score yet, and is no whole",
+        ),
+        (["--nbest", "2"], "nbest=2: a Greedy keeps one output a text"),
+        (["--stop-token", "Hund"], "the vocabulary has no token 'Hund' to stop at"),
+        (["--chat"], "a model with an encoder goes on with no conversation"),
+        (
+            ["--decoder", "speculative"],
+            "needs a 'draft' model too: --draft PATH on the command line",
+        ),
         (["--decoder", "tuned.json"], "tuned.json is missing"),
         (["--model", "nowhere"], "nowhere is no directory"),
         (["--model", "."], "holds no saved model"),
@@ -204,7 +289,8 @@ def test_bad_lines_are_named_and_nothing_is_written(nar_translate, capsysbinary,
 def test_long_lines_are_cut_when_asked(nar_translate):
     options = ("--truncate", "--max-length", "8", "--batch-size", "4")
     out, err = nar_translate(b"Mann\n" + b"Hund " * 64 + b"\n", *options)
-    assert err == "warning: line 2: longer than the 64 tokens that fit, and cut\n"
+    long = "warning: line 2: longer than the 64 tokens that fit, and cut\n"
+    assert err == long + CUT.format(2, 2, 8, "lines 1, 2")
     assert out == nar_translate(b"Mann\n" + b"Hund " * 63 + b"\n", *options)[0]
 
 
@@ -237,14 +323,15 @@ def test_a_language_model_is_learned_and_decides(nar_translate, capsysbinary, tm
     options = ("--language", str(tmp_path / "arpa"), "--max-length", "8", "--decoder")
     decoder = "ctc-beam:top_k=20,alpha=20,beta=6"
     out, err = nar_translate(as_input(texts), *options, decoder, directory=directory)
-    assert not err
+    assert re.fullmatch(CUT.format(r"\d", 8, 8, "lines .*"), err)
     lines = out.decode().splitlines()
     assert all(favourite.fullmatch(line) for line in lines), lines
     plain = nar_translate(as_input(texts), *options, "ctc-beam", directory=directory)[0]
     assert not any(favourite.fullmatch(line) for line in plain.decode().splitlines())
     loaded = nar.load(directory, language=tmp_path / "arpa")
     assert loaded.weights.startswith(f"{nar.load(directory).weights}+")
-    assert loaded.translate(texts, nar.make(decoder, max_length=8)) == lines
+    with pytest.warns(UserWarning, match="outputs are cut"):
+        assert loaded.translate(texts, nar.make(decoder, max_length=8)) == lines
 
     (tmp_path / "arpa").write_text("dem Haus")
     with pytest.raises(SystemExit, match="error: .*arpa is no ARPA file"):

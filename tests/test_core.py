@@ -82,7 +82,7 @@ def test_roles():
     assert role(bundle, "draft") == "small"
     assert role("only") == "only"
     with pytest.raises(
-        IncompatibleModel, match=r"'reranker' model: the bundle has \['draft', 'tar"
+        IncompatibleModel, match=r"'reranker' model too: --reranker PATH .*there are draft, tar"
     ):
         role(bundle, "reranker")
     with pytest.raises(IncompatibleModel, match="'draft' model too"):

@@ -93,7 +93,7 @@ def test_a_missing_role_comes_before_tracing(driver, model, source):
 
     with pytest.raises(IncompatibleModel, match="'draft' model too"):
         run(driver, Assisted(max_length=12), model, source)
-    with pytest.raises(IncompatibleModel, match=r"the bundle has \['other', 'target'\]"):
+    with pytest.raises(IncompatibleModel, match="there are other, target$"):
         run(driver, Assisted(max_length=12), Bundle.of(target=model, other=model), source)
 
 

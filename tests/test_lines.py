@@ -9,15 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nar.lines
+from nar import Greedy
 from nar.errors import NarError
-from nar.lines import Journal, Lines, translations
+from nar.lines import Journal, Lines, digest, translations
+from nar.results import EMPTY, Result
 
 SETTINGS = {"weights": "abc", "decoder": "Greedy(max_length=9)", "seed": 0}
+GREEDY = Greedy(max_length=9)
 TEXTS = [" ".join("abcdefgh"[: 1 + i * 5 % 8]) if i % 7 else "  " for i in range(40)]
 
 
 class Shouting:
-    """Translates by shouting, with the line's number; batches as a translator does."""
+    """Translates by shouting, with the line's number; every line of ten is cut at the limit."""
 
     def __init__(self, room=None, broken=()):
         self.limit, self.batches, self.broken = room, [], broken
@@ -31,25 +34,38 @@ class Shouting:
     def cut(self, source, room):
         return source[:room]
 
-    def outputs(self, sources, decoder, *, batch_size, key, numbers, stop):
+    def outputs(self, sources, decoder, *, batch_size, key, numbers, stop, nbest):
         order = np.argsort([-len(source) for source in sources], kind="stable").tolist()
         for i in range(0, len(order), batch_size):
             places = order[i : i + batch_size]
             self.batches.append([numbers[place] for place in places])
             rows = ("".join(map(chr, sources[place])).strip("\3") for place in places)
-            texts = [f"{numbers[p]} {r.upper()}" for p, r in zip(places, rows, strict=True)]
-            yield places, texts, [place for place in places if numbers[place] in self.broken]
+            yield places, [self.shouted(numbers[p], r) for p, r in zip(places, rows, strict=True)]
+
+    def shouted(self, number, text):
+        """Of the fifth line of ten a list, of the first one a score, and it is cut."""
+        told = {
+            5: {"nbest": (("A", -0.5), ("B\n", -1.25))},
+            0: {"finish_reason": "length", "score": -2.5},
+        }
+        told = told.get(number % 10, {}) | (
+            {"finish_reason": "nan"} if number in self.broken else {}
+        )
+        return Result(text=f"{number} {text.upper()}", **told)
 
 
 def run(path=None, lines=TEXTS, settings=SETTINGS, batch_size=4, room=None):
     """All translations, and the batches that were decoded for them."""
     translator = Shouting(room)
     if path is None:
-        windows = translations(translator, lines, None, batch_size=batch_size)
-        return [text for window in windows for text in window], translator.batches
+        windows = translations(translator, lines, GREEDY, batch_size=batch_size)
+        return [*chain(*windows)], translator.batches
     with Journal(path, settings) as journal:
-        windows = translations(translator, lines, None, batch_size=batch_size, journal=journal)
-        return [text for window in windows for text in window], translator.batches
+        windows = translations(translator, lines, GREEDY, batch_size=batch_size, journal=journal)
+        return [*chain(*windows)], translator.batches
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* outputs are cut")
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +73,8 @@ def _small_windows(monkeypatch):
     monkeypatch.setattr(nar.lines, "WINDOW", 3)
 
 
-WANTED = [f"{i} {text.replace(' ', '').upper()}" if text.strip() else "" for i, text in
-          enumerate(TEXTS)]  # fmt: skip
+WANTED = [shouted(i, text.replace(" ", "")) if text.strip() else EMPTY
+          for i, text in enumerate(TEXTS)]  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------- lines
@@ -91,7 +107,7 @@ def test_ends_of_lines(stream, texts):
 def test_a_line_that_is_not_utf8_is_named_before_anything_is_translated(bad):
     lines = Lines(io.BytesIO(b"a\nb\n" + bad + b"\nc\n"))
     with pytest.raises(NarError, match="^line 3 is not UTF-8"):
-        translations(Shouting(), lines, None)
+        translations(Shouting(), lines, GREEDY)
 
 
 # ----------------------------------------------------------------------------------- translation
@@ -104,7 +120,7 @@ def test_order_is_kept_and_blank_lines_stay_empty(batch_size):
 
 def test_lines_come_out_before_the_last_one_is_translated():
     translator, done = Shouting(), []
-    windows = translations(translator, TEXTS, None, batch_size=4, progress=done.append)
+    windows = translations(translator, TEXTS, GREEDY, batch_size=4, progress=done.append)
     assert not translator.batches
     assert next(windows) == WANTED[:12]
     assert len(translator.batches) == 3
@@ -113,6 +129,17 @@ def test_lines_come_out_before_the_last_one_is_translated():
     assert list(chain(*windows)) == WANTED[12:]
     assert done == sorted(done)
     assert done[-1] == len(TEXTS)
+
+
+def test_outputs_that_are_cut_are_counted_in_one_warning(tmp_path):
+    path = tmp_path / "journal"
+    told = (
+        "^3 of 40 outputs are cut at max_length=9 tokens: lines 11, 21, 31$"  # the first is blank
+    )
+    for _ in range(2):  # decoded, and from the journal
+        with pytest.warns(UserWarning, match=told) as found:
+            run(path)
+        assert len(found) == 1
 
 
 def test_wrong_batch_size():
@@ -140,6 +167,22 @@ def test_killed_at_any_moment(tmp_path):
         kept = max(whole[:size].count(b"\n") - 1, 0)
         assert run(path) == (WANTED, batches[kept:])
         assert path.read_bytes() == whole
+
+
+def test_texts_alone_are_a_journal_too(tmp_path):
+    """As they were written before results were more than texts."""
+    path = tmp_path / "journal"
+    run(path)
+    header, *records = path.read_bytes().splitlines(keepends=True)
+    texts = {number: str(number) for record in records for number in json.loads(record)}
+    path.write_bytes(header + json.dumps(texts).encode() + b"\n")
+    found, batches = run(path)
+    assert found == [Result(text=str(i)) if text.strip() else EMPTY for i, text in enumerate(TEXTS)]
+    assert not batches
+
+
+def test_line_breaks_within_texts_are_told_from_those_between():
+    assert digest(["a\nb", "c"]) != digest(["a", "b\nc"])
 
 
 def test_another_batch_size_goes_on_too(tmp_path):
@@ -186,7 +229,17 @@ def test_other_files_are_left_alone(tmp_path, content):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("record", [b"\0\0\0\n", b"[1]\n", b'{"1000": "a"}\n', b'{"a": "b"}\n'])
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\0\0\0\n",
+        b"[1]\n",
+        b'{"1000": "a"}\n',
+        b'{"a": "b"}\n',
+        b'{"1": {"txt": "a"}}\n',
+        b'{"1": 2}\n',
+    ],
+)
 def test_damage_is_named(tmp_path, record):
     path = tmp_path / "journal"
     run(path)

@@ -23,6 +23,9 @@ DECODERS = [
 ]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* outputs are cut")
+
+
 @pytest.fixture(scope="module")
 def translator(encoder):
     """It writes words, and ends only where it must."""

@@ -23,6 +23,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 WORDS = ["ein", "Hund", "sieht", "den", "kleinen", "Mann", "vor", "dem", "Haus"]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* outputs are cut")
+
+
 def learn_tokenizer(**options):
     texts = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
     return Tokenizer.train(texts, **{"pieces": "words", **options})
@@ -93,10 +96,12 @@ def test_no_texts(translator):
     assert translator.translate(["", "\n"]) == ["", ""]
 
 
-def test_greedy_is_the_default_and_line_breaks_are_spaces(translator):
+def test_greedy_is_the_default_and_line_breaks_are_spaces_to_an_encoder(translator):
     greedy = nar.Greedy(max_length=translator.max_length)
     wanted = translator.translate(["Hund Haus"], greedy, batch_size=1)
-    assert translator.translate(["Hund\nHaus\r\n"], batch_size=1) == wanted
+    assert translator.translate(["Hund Haus"], batch_size=1) == wanted
+    spaces, breaks = translator.encode(["Hund Haus  ", "Hund\nHaus\r\n"])
+    assert (spaces == breaks) == translator.model.spec.encoder
 
 
 def test_a_line_break_that_the_model_writes_becomes_a_space():

@@ -17,6 +17,7 @@ from nar.errors import NarError, nearest
 from nar.files import read_json
 from nar.model import Transformer, TransformerConfig
 from nar.pretrained import generation, llama, marian, t5
+from nar.pretrained.chat import read_chat_template
 from nar.pretrained.tensors import INDEX, WHOLE, Read, Tensors, check_precision, listed
 from nar.pretrained.vocabulary import read_vocabulary
 from nar.training.checkpoint import CONFIG, named_arrays, with_arrays
@@ -98,7 +99,9 @@ def load_pretrained(directory: str | os.PathLike[str]) -> Translator:
     files = [directory / CONFIG, directory / generation.FILE]
     parts = hash_files(*filter(pathlib.Path.is_file, files)), vocabulary.fingerprint
     weights = hashlib.sha256("".join([*parts, tensors.fingerprint]).encode()).hexdigest()
-    return Translator(model=model, tokenizer=vocabulary, weights=weights[:12])
+    (bos,), (eos,) = (vocabulary.pieces([token]) for token in (config.bos, config.eos))
+    template = read_chat_template(directory, {"bos_token": bos, "eos_token": eos})
+    return Translator(model=model, tokenizer=vocabulary, weights=weights[:12], template=template)
 
 
 def read_model(

@@ -1,5 +1,7 @@
 """The vocabularies that models come with: SentencePiece files, or a `tokenizer.json`."""
 
+import dataclasses
+import functools
 import hashlib
 import itertools
 import pathlib
@@ -235,9 +237,14 @@ class MarianVocabulary:
         control = [name for name in ("</s>", "<unk>", "<pad>") if name in self._ids]
         embeddings = config.source_vocab_size or config.vocab_size
         added = added_tokens(directory, self._ids, control, embeddings=embeddings)
-        self._splitter, self._config = Splitter(added), config
-        special = [name for name, token in added.items() if token.special]
-        self.special = {name: self._written[name] for name in special if name in self._written}
+        target = {
+            name: dataclasses.replace(token, number=self._written[name])
+            for name, token in added.items()
+            if name in self._written
+        }
+        self._splitter, self._target_splitter = Splitter(added), Splitter(target)
+        self._config = config
+        self.special = {name: token.number for name, token in target.items() if token.special}
         self._hidden = {config.pad, *self.special.values()}
         self.fingerprint = _fingerprint(added, control, *files)
 
@@ -259,22 +266,17 @@ class MarianVocabulary:
 
     def encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of what source texts spell out."""
-        return _encode(self._splitter, texts, self._encode_parts, self._encode_parts)
-
-    def _encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
-        marks = [mark[0] if (mark := LANGUAGE.match(text)) else "" for text in texts]
-        rests = [text[len(mark) :] for mark, text in zip(marks, texts, strict=True)]
-        unk, rows = self._ids["<unk>"], self._source.encode(rests, out_type=str)
-        return [
-            [self._ids.get(piece, unk) for piece in ([mark] * bool(mark) + row)]
-            for mark, row in zip(marks, rows, strict=True)
-        ]
+        encode = functools.partial(_numbered, self._source, self._ids)
+        return _encode(self._splitter, texts, encode, encode)
 
     def encode_outputs(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of target texts, EOS last."""
-        number, rows = self._written, self._target.encode(list(texts), out_type=str)
-        unk, end = number["<unk>"], self._ending(number)
-        return [[*(number.get(piece, unk) for piece in row), *end] for row in rows]
+        encode = functools.partial(_numbered, self._target, self._written)
+        rows, end = (
+            _encode(self._target_splitter, texts, encode, encode),
+            self._ending(self._written),
+        )
+        return [[*row, *end] for row in rows]
 
     def _ending(self, numbers: Mapping[str, int]) -> list[int]:
         return _ending(self._config, numbers.get("</s>", NO_EOS))
@@ -299,6 +301,17 @@ class MarianVocabulary:
         """The same of sources."""
         known = {number: piece for piece, number in self._ids.items()}
         return [known.get(int(t), f"<{t}>") for t in row]
+
+
+def _numbered(processor: Any, numbers: Mapping[str, int], texts: Sequence[str]) -> list[list[int]]:
+    """The numbers of the pieces of texts that may begin with a language; unknown ones have none."""
+    marks = [mark[0] if (mark := LANGUAGE.match(text)) else "" for text in texts]
+    rests = [text[len(mark) :] for mark, text in zip(marks, texts, strict=True)]
+    rows, unk = processor.encode(rests, out_type=str), numbers["<unk>"]
+    return [
+        [numbers.get(piece, unk) for piece in ([mark] * bool(mark) + row)]
+        for mark, row in zip(marks, rows, strict=True)
+    ]
 
 
 def _numbers(path: pathlib.Path) -> dict[str, int]:

@@ -196,7 +196,8 @@ def _join(
         source = stack.enter_context(replacing(directory / f"{split}.{SOURCE}"))
         target = stack.enter_context(replacing(directory / f"{split}.{TARGET}"))
         for window, journal in parts:
-            texts = journal.read(window)
+            results = journal.read(window)
+            texts = {i: one_line(result.text) for i, result in results.items()}
             empty += sum(not texts.get(i) for i in window)
             source.write("".join(f"{lines[i]}\n" for i in window).encode())
             target.write("".join(f"{texts.get(i, '')}\n" for i in window).encode())

@@ -108,7 +108,9 @@ def test_what_it_needs():
     decoder = CTCBeam(max_length=4, alpha=0.4)
     target, language = model.models["target"], model.models["language"]
     nar.decode(CTCBeam(max_length=4), target, source)
-    with pytest.raises(IncompatibleModel, match=r"a 'language' model too: pass .*language=\.\.\."):
+    with pytest.raises(
+        IncompatibleModel, match=r"a 'language' model too: --language PATH .*language=\.\.\."
+    ):
         nar.decode(decoder, target, source)
     with pytest.raises(
         NarError, match="the bundle's language is a Transformer: it must be an NGram"

@@ -183,6 +183,7 @@ def main() -> None:
             tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
             case["embeddings"] = len(tokenizer)
             case["ids"] = tokenizer(case["texts"])["input_ids"]
+            case["outputs"] = tokenizer(text_target=case["texts"])["input_ids"]
             rows, skip = case["ids"], case["kind"] != "t5"
             if not skip:  # sentinels are seen, the other special tokens are not
                 ends = {tokenizer.pad_token_id, tokenizer.eos_token_id}

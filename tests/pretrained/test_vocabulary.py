@@ -28,6 +28,8 @@ def test_token_ids_are_those_of_transformers(tmp_path, name):
     for text, ids, wanted in zip(case["texts"], found, case["ids"], strict=True):
         assert (text, ids) == (text, wanted or [IDS[case["kind"]]["bos"]])
     assert vocabulary.vocab_size == case["embeddings"]
+    if not prompt:
+        assert vocabulary.encode_outputs(case["texts"]) == case["outputs"]
 
 
 @pytest.mark.parametrize("name", CASES)

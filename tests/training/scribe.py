@@ -8,6 +8,7 @@ import numpy as np
 
 import nar.lines
 from nar.decoders import Greedy
+from nar.results import Result
 from nar.training.distillation import distill
 
 CORPORA = {
@@ -35,7 +36,7 @@ class Scribe:
     def encode(self, texts):
         return [[ord(c) for c in text.split()] + [3] for text in texts]
 
-    def outputs(self, sources, decoder, *, batch_size, key, numbers, stop):
+    def outputs(self, sources, decoder, *, batch_size, key, numbers, stop, nbest):
         order = np.argsort([-len(source) for source in sources], kind="stable").tolist()
         for i in range(0, len(order), batch_size):
             if len(self.done) == self.patience:
@@ -47,8 +48,8 @@ class Scribe:
             # What it writes depends on who is in the batch, as a model's rounding may.
             together = min(self.done[-1])
             found = zip(places, rows, strict=True)
-            texts = ["" if x == "a" else f"{numbers[p]}{x.upper()}{together}" for p, x in found]
-            yield places, texts, []
+            texts = ["" if x == "a" else f"{numbers[p]}{x.upper()}\n{together}" for p, x in found]
+            yield places, [Result(text=text) for text in texts]
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
 def test_a_corpus_in_a_teachers_words(whole, tmp_path):
     assert set(whole) == {"train.src", "train.tgt", "valid.src", "valid.tgt", "provenance.json"}
     assert whole["valid.src"] == b"z y\nx\nw v u\n"
-    assert whole["valid.tgt"] == b"0ZY0\n1X0\n2WVU0\n"
+    assert whole["valid.tgt"] == b"0ZY 0\n1X 0\n2WVU 0\n"
     sources = whole["train.src"].decode().splitlines()
     assert sources == [source for source, _ in CORPORA["train"]]
     for number, (source, target) in enumerate(
