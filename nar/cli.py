@@ -154,16 +154,14 @@ def _stream(
     from nar.results import Result
     from nar.streaming import unfold
 
-    output, flaws, number = sys.stdout.buffer, Flaws(decoder), -1
+    flaws, number = Flaws(decoder), -1
     for number, line in enumerate(sys.stdin.buffer):
         text = text_of(line, number, read)
         cut: set[int] = set()
         options |= {"numbers": [number], "cut": cut.add}
         for (piece,) in unfold(translator, [text], decoder, **options):
-            output.write(one_line(piece).encode())
-            output.flush()
-        output.write(b"\n")
-        output.flush()
+            _write(one_line(piece))
+        _write("\n")
         if cut:
             flaws.count({number: Result(text="", finish_reason="length")})
     flaws.warn(number + 1)

@@ -189,8 +189,13 @@ def test_lines_for_which_the_model_has_no_numbers(nar_translate, model, tmp_path
     texts = ["den Mann", "ein Hund", "", "vor dem Haus", "Hund"]
     right = nar_translate(as_input(texts), *OPTIONS)[0].split(b"\n")
     wanted = b"\n".join([right[0], b"", b"", right[3], b"", b""])
-    said = "warning: lines 2, 5: the model's logits were NaN. What was written before is kept\n"
-    assert nar_translate(as_input(texts), *OPTIONS, directory=tmp_path) == (wanted, said)
+    said = (
+        "warning: 2 of 5 outputs broke off where the model's logits were NaN, and keep what was "
+        "written before: lines 2, 5\n"
+    )
+    out, err = nar_translate(as_input(texts), *OPTIONS, directory=tmp_path)
+    assert out == wanted
+    assert said in err
     out, err = nar_translate(as_input(texts), *OPTIONS, "--stream", directory=tmp_path)
     assert out == wanted
     assert re.findall("warning: line (.):", err) == ["2", "5"]

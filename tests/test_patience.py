@@ -62,10 +62,13 @@ def test_outputs_are_those_without_limits(endless, monkeypatch):
 
     monkeypatch.setattr(nar.translator, "decode", decode)
     found = {}
-    for places, texts, _ in translator.outputs(sources, GREEDY, batch_size=16):
+    for places, results in translator.outputs(sources, GREEDY, batch_size=16):
         assert not found.keys() & {*places}
-        found |= dict(zip(places, texts, strict=True))
-    lengths = [len(found[i].split()) for i in range(40)]
+        found |= dict(zip(places, results, strict=True))
+    lengths = [len(found[i].text.split()) for i in range(40)]
+    assert [found[i].finish_reason for i in range(40)] == [
+        "length" if source[0] in endless else "stop" for source in sources
+    ]
     assert lengths == [40 if source[0] in endless else 3 for source in sources]
     assert len(shapes) > 3, "some are decoded again"
     assert len({*shapes}) == 1

@@ -25,7 +25,7 @@ from nar.bench.protocol import BASELINE, architecture, ratio_interval, typical
 from nar.bench.report import machine
 from nar.bench.step_cost import StepCosts, up_to
 from nar.bench.tuned import Trial, Tuned
-from nar.core import TARGET, Decoder, Source
+from nar.core import TARGET, Decoder, Source, failed_rows
 from nar.data.batching import evaluation_batches
 from nar.decoders import DECODERS, make
 from nar.decoders.speculative_decoding import SpeculativeDecoding
@@ -160,6 +160,8 @@ class _Trials:
         decoder = make(description, max_length=self._max_length)
         rows, source = self._batch(decoder)
         output = decode(decoder, self._translator.model, source)
+        if lost := int(failed_rows(output).sum()):
+            raise NarError(f"{description}: the model's logits are NaN for {lost} of the texts")
         back = np.argsort(rows)
         tokens, length = np.asarray(output.tokens)[back], np.asarray(output.length)[back]
         outputs = [row[:n] for row, n in zip(tokens, length, strict=True)]

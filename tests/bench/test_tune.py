@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -202,3 +203,12 @@ def test_bad_input(translator, tmp_path):
         (tmp_path / "tuned.json").write_text(text)
         with pytest.raises(NarError, match="not what `nar tune` writes|of version 9"):
             described(str(tmp_path / "tuned.json"), "abc")
+
+
+def test_a_model_that_has_no_numbers(translator, device):
+    device(0.0)
+    lost = jax.tree.map(lambda x: x, translator.model)
+    table = lost.source_embedding.table
+    table[...] = table[...].at[translator.tokenizer.encode(["d"])[0][0]].set(np.nan)
+    with pytest.raises(NarError, match="greedy: the model's logits are NaN for 1 of the texts"):
+        tune(dataclasses.replace(translator, model=lost), TEXTS, name="m", max_length=8)

@@ -104,7 +104,7 @@ def test_a_whole_corpus_is_not_made_again(whole, tmp_path):
     assert work(tmp_path, again)
     assert not again.done
     assert contents(tmp_path) == whole
-    assert load_distilled(tmp_path, "valid")[1] == ("x", "1X0")
+    assert load_distilled(tmp_path, "valid")[1] == ("x", "1X 0")
 
 
 @pytest.mark.filterwarnings("ignore:10 of 40")
