@@ -95,6 +95,11 @@ def of_a_loop(name: str, encoder: bool) -> bool:
     return name in LOOPS and encoder
 
 
+def of_a_parallel_loop(name: str, encoder: bool) -> bool:
+    """The same without beam search, where nothing is decoded in parallel."""
+    return name != "beam" and of_a_loop(name, encoder)
+
+
 def equipped(decoder: Decoder, model: Any) -> Any:
     """The model, and beside it what the decoder needs: a draft or language model, or a corpus.
 

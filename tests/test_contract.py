@@ -18,7 +18,7 @@ from tests.cases import (
     check,
     each,
     equipped,
-    of_a_loop,
+    of_a_parallel_loop,
     on,
     random_canvas_model,
 )
@@ -71,7 +71,7 @@ def test_random_models(name, encoder, options):
     assert report.equations <= EQUATIONS
 
 
-@on(quick=of_a_loop)
+@on(quick=of_a_parallel_loop)
 def test_without_jit_and_under_vmap(name, encoder, options):
     model = random_model(encoder=encoder)
     for sources, mode in (([SHORT], "eager"), (None, "vmap")):
@@ -106,7 +106,7 @@ def test_a_causal_model_of_several_ends_ranks():
     assert report.close == []
 
 
-@on(quick=of_a_loop)
+@on(quick=of_a_parallel_loop)
 def test_trained_models(name, encoder, trained, trained_canvas, toy, options):
     sources = [toy(0, encoder), toy(1, encoder)]
     need = CASES[name].needs[TARGET]

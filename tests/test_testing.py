@@ -357,10 +357,13 @@ def test_a_broken_canvas_is_named(mistake, check, message):
     "shape",
     [
         {},
-        {**CANVAS, "decoder_layers": 1},
-        UPSAMPLED,
+        pytest.param({**CANVAS, "decoder_layers": 1}, marks=pytest.mark.rest),
+        pytest.param(UPSAMPLED, marks=pytest.mark.rest),
         {"encoder": False, "positions": "rotary", "kv_heads": 1, "windows": (2, None), "eos": -1},
-        {"positions": "relative", "norm_position": "post", "decoder_layers": 1},
+        pytest.param(
+            {"positions": "relative", "norm_position": "post", "decoder_layers": 1},
+            marks=pytest.mark.rest,
+        ),
     ],
     ids=str,
 )

@@ -219,6 +219,7 @@ def test_steps_after_the_ranking_change_nothing():
     assert output.length.all()
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6])
 def test_re_ranking_has_a_length_penalty(length_penalty):
     decoder = nar.NoisyParallel(

@@ -132,6 +132,7 @@ def test_any_guess_gives_greedys_output(decoder, guess, source):
     assert (output.stats.live <= greedy.length).all()
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("kind", [Jacobi, GaussSeidelJacobi, HybridJacobi])
 def test_smallest_sizes(kind):
     """Blocks of one are greedy, and outputs of one token are outputs."""
