@@ -356,6 +356,7 @@ def start(model, stdin, *options, stdout=subprocess.PIPE):
         )
 
 
+@pytest.mark.rest
 def test_killed_and_resumed(nar_translate, model, tmp_path):
     journal, stdin = tmp_path / "journal", tmp_path / "in"
     stdin.write_bytes(as_input(random_texts(400)))

@@ -106,7 +106,8 @@ def test_a_causal_model_of_several_ends_ranks():
     assert report.close == []
 
 
-@on(quick=of_a_parallel_loop)
+@pytest.mark.rest
+@on(quick=lambda name, encoder: True)
 def test_trained_models(name, encoder, trained, trained_canvas, toy, options):
     sources = [toy(0, encoder), toy(1, encoder)]
     need = CASES[name].needs[TARGET]

@@ -264,6 +264,7 @@ def test_directories_that_hold_no_model(translator, tmp_path):
 
 
 # --------------------------------------------------------------------------------- eight devices
+@pytest.mark.rest
 def test_eight_devices():
     """In a process of its own: the number of simulated devices is fixed when JAX starts."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"

@@ -252,6 +252,7 @@ def test_hosts_share_every_batch():
             assert np.array_equal(part.source.tokens, batch.source.tokens[i::4])
 
 
+@pytest.mark.rest
 def test_memory_does_not_grow_with_the_corpus(monkeypatch, tmp_path):
     monkeypatch.setattr(encoded_files, "_BLOCK", 4096)
 

@@ -26,6 +26,7 @@ def test_the_early_exit_is_a_draft_model(options, encoder):
         jax.tree.map(np.testing.assert_array_equal, found, right)
 
 
+@pytest.mark.rest
 def test_samples_keep_their_distribution(warp):
     model = random_model(seed=8, vocab_size=8)
     decoder = SelfSpeculative(max_length=4, guesses=2, branches="2-2", temperature=0.8)

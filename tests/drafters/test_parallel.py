@@ -165,6 +165,7 @@ def test_the_draft_may_come_from_a_search_with_a_language_model():
     np.testing.assert_array_equal(output.tokens, greedy.tokens)
 
 
+@pytest.mark.rest
 def test_samples_are_those_of_the_target():
     target = random_model(seed=8, vocab_size=8)
     bundle = Bundle.of(target=target, draft=random_canvas_model(CTC(), vocab_size=8, seed=3))

@@ -100,6 +100,7 @@ def source():
     return Source.of([random.integers(2, VOCAB, n).tolist() for n in (6, 1, 3, 2, 5, 4, 1, 6)])
 
 
+@pytest.mark.rest
 def test_it_keeps_the_contract_of_models(model):
     check_model(model)
 

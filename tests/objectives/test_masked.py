@@ -286,6 +286,7 @@ def test_filler_and_padding_change_nothing(objective):
         np.testing.assert_allclose(wide_sums[name], x, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("objective", EVERY, ids=ids)
 def test_gradients_are_finite_and_nothing_is_learnt_from_nothing(objective):
     model = model_of(dropout=0.3)

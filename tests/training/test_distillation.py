@@ -82,6 +82,7 @@ def test_a_teacher_that_stops_goes_on_to_the_same_bytes(whole, tmp_path, patienc
     assert contents(tmp_path) == whole
 
 
+@pytest.mark.rest
 @pytest.mark.filterwarnings("ignore:10 of 40")
 def test_a_killed_process_goes_on_to_the_same_bytes(whole, tmp_path):
     command = [sys.executable, "-m", "tests.training.scribe", str(tmp_path)]
